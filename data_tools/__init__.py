@@ -1,0 +1,1 @@
+"""Brain-MRI slices in, one packed HDF5 file out. Works without torch."""

@@ -1,0 +1,165 @@
+"""``python -m vqvae_dist COMMAND``: train, evaluate, generate. Each command imports only what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from data_tools.console import UsageError, parse, run_command
+from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
+from vqvae_dist.config_io import Layer, compose, did_you_mean, preset_layer, preset_names, toml_layer
+from vqvae_dist.run_folder import Attempt
+
+COMMANDS = {
+    "train-vqvae": "train a VQ-VAE on packed slices",
+    "evaluate": "score a trained VQ-VAE, and a prior, on a split",
+    "reconstruct": "pictures of originals, reconstructions and errors",
+    "animate": "how reconstructions grew during training",
+    "extract-codes": "encode packed slices to codes for a prior",
+    "train-pixelcnn": "train a PixelCNN prior on codes",
+    "generate": "draw new slices from a prior",
+    "likelihood-map": "how unlikely each code of a slice is under a prior",
+    "rerun": "train a finished run again, exactly",
+}
+
+FUNCTIONS = {
+    "evaluate": "vqvae_dist.inference.evaluate:evaluate",
+    "reconstruct": "vqvae_dist.inference.reconstruct:reconstruct",
+    "animate": "vqvae_dist.inference.animate:animate",
+    "extract-codes": "vqvae_dist.inference.extract_codes:extract_codes",
+    "generate": "vqvae_dist.inference.generate:generate",
+    "likelihood-map": "vqvae_dist.inference.likelihood:likelihood_map",
+}
+
+
+@config
+class TrainVQVAE(VQVAEConfig):
+    """Train a VQ-VAE, or go on with it: the same command continues where it stopped."""
+
+    preset: str = ""
+    """Settings to start from: full_resolution, original, smoke."""
+
+    config: str = ""
+    """A TOML file of settings, instead of or above the preset."""
+
+    fresh: bool = False
+    """Start anew and keep the earlier run aside."""
+
+
+@config
+class TrainPixelCNN(PixelCNNConfig):
+    """Train a PixelCNN prior, or go on with it: the same command continues where it stopped."""
+
+    preset: str = ""
+    """Settings to start from: pixelcnn."""
+
+    config: str = ""
+    """A TOML file of settings, instead of or above the preset."""
+
+    fresh: bool = False
+    """Start anew and keep the earlier run aside."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    status = run_command(partial(_main, handle_signals=True), arguments)
+    sys.stdout.flush()
+    return status
+
+
+def _main(arguments: list[str], *, handle_signals: bool) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    if handle_signals and arguments[0].startswith("train-"):
+        stop_on_signals()
+    try:
+        state = run_command_line(arguments)
+    except UsageError:
+        if os.environ.get("RANK", "0") != "0":  # every process was asked the same; one answer is enough
+            return UsageError.status
+        raise
+    return 0 if state == "completed" else 1
+
+
+def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None) -> str:
+    """Run a command in this process; return ``completed``, or ``stopped`` for a training that was asked to stop."""
+    name, rest = arguments[0], list(arguments[1:])
+    if name not in COMMANDS:
+        raise UsageError(f"no command {name!r}{did_you_mean(name, list(COMMANDS))}; see --help")
+    prog = f"vqvae-dist {name}"
+    if name == "train-vqvae":
+        from vqvae_dist.training.vqvae import train_vqvae
+
+        settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)
+        return train_vqvae(settings, fresh=fresh, attempt=attempt)
+    if name == "train-pixelcnn":
+        from vqvae_dist.training.pixelcnn import train_pixelcnn
+
+        settings, fresh = _read_config(PixelCNNConfig, TrainPixelCNN, rest, prog)
+        return train_pixelcnn(settings, fresh=fresh, attempt=attempt)
+    if name == "rerun":
+        from vqvae_dist.training.rerun import rerun
+
+        return str(parse(rerun, rest, prog=prog))
+    module, function = FUNCTIONS[name].split(":")
+    parse(getattr(import_module(module), function), rest, prog=prog)
+    return "completed"
+
+
+def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog: str) -> tuple[Any, bool]:
+    """The settings of a training: preset, then file, then command line; and whether to start afresh."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--preset", default="")
+    first.add_argument("--config", default="")
+    try:
+        chosen, _ = first.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error} (presets: {', '.join(preset_names())})") from None
+    layers = [preset_layer(chosen.preset)] if chosen.preset else []
+    layers += [toml_layer(Path(chosen.config))] if chosen.config else []
+    base = compose(kind, *layers, Layer("command line", {}))
+    names = [field.name for field in fields(kind)]
+    given = parse(command, arguments, prog=prog, default=command(**{name: getattr(base, name) for name in names}))
+    settings = kind(**{name: getattr(given, name) for name in names})
+    if not settings.data.path:
+        raise UsageError(f"data.path is needed: --data.path FILE.h5 (see {prog} --help)")
+    return settings, given.fresh
+
+
+def stop_on_signals() -> None:
+    """Let the first Ctrl-C or SIGTERM stop a training at its next step, and a second Ctrl-C at once."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        from vqvae_dist.training.runtime import request_stop
+
+        request_stop()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def usage() -> str:
+    """The list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: vqvae-dist COMMAND ...  (or python -m vqvae_dist)",
+            "",
+            *lines,
+            "",
+            "COMMAND --help shows its settings.",
+        ]
+    )

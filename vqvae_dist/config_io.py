@@ -1,0 +1,223 @@
+"""Settings in and out: presets, TOML, dotted overrides, JSON, the fingerprint and the run id. No torch.
+
+Settings are composed of layers (preset, file, sweep, command line), each a nested dict that knows where it came
+from, so that an error can name the file, the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from data_tools.console import UsageError
+from vqvae_dist.config import RESULT_VERSION, TrainConfig
+
+T = TypeVar("T", bound=TrainConfig)
+
+PATH_KEYS = ("data.path", "output_dir")
+
+FREE_KEYS = frozenset(
+    {
+        *PATH_KEYS,
+        "data.workers",
+        "data.preload",
+        "schedule.micro_batch_size",
+        "schedule.log_every",
+        "schedule.validate_every",
+        "schedule.image_every",
+        "schedule.checkpoint_every",
+        "checkpoint.keep_last",
+        "tracking.mode",
+        "tracking.project",
+        "tracking.entity",
+        "tracking.group",
+        "tracking.tags",
+        "runtime.collective_timeout_s",
+    }
+)
+"""Settings that don't change what is trained: not in the fingerprint, free to change when a run goes on."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some settings and where they came from (``smoke.toml``, ``command line``)."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+def preset_names() -> list[str]:
+    """Names that ``--preset`` takes."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
+
+
+def preset_layer(name: str) -> Layer:
+    """The settings of a shipped preset; UsageError names the presets there are."""
+    if name not in preset_names():
+        raise UsageError(
+            f"no preset {name!r}; there are {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
+        )
+    return Layer(f"preset {name}", nest(tomllib.loads((_presets() / f"{name}.toml").read_text())))
+
+
+def toml_layer(path: Path) -> Layer:
+    """The settings of a TOML file; its paths are taken as relative to the file."""
+    return Layer(str(path), anchor_paths(nest(read_toml(path)), path.parent))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict; UsageError names the file and the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted keys into tables: ``{"optim.lr": 1}`` -> ``{"optim": {"lr": 1}}``; tables stay tables."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *tables, last = key.split(".")
+        target = nested
+        for table in tables:
+            target = target.setdefault(table, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"{key}: {table} is given as a value and as a table")
+        new = nest(value) if isinstance(value, Mapping) else value
+        old = target.get(last)
+        target[last] = merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+    return nested
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A config, or a nested dict, as ``{dotted key: value}``."""
+    values = asdict(tree) if is_dataclass(tree) and not isinstance(tree, type) else tree
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested dicts as one; where both have a value, ``above`` wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def anchor_paths(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Take the path settings in nested ``values`` as relative to ``folder``."""
+    flat = flatten(values)
+    for key in PATH_KEYS:
+        if isinstance(flat.get(key), str) and flat[key]:
+            flat[key] = str(folder / flat[key])
+    return nest(flat)
+
+
+def compose(kind: type[T], *layers: Layer) -> T:
+    """Read a config of ``kind`` from layers, later ones winning; UsageError for anything that doesn't fit."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer.values)
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(merged))
+    except ValidationError as error:
+        raise UsageError(_explain(kind, error, layers)) from None
+    except TypeError as error:  # json.dumps: a TOML date or the like
+        raise UsageError(f"{layers[-1].source}: {error}") from None
+
+
+def _explain(kind: type[TrainConfig], error: ValidationError, layers: tuple[Layer, ...]) -> str:
+    """The first problem as one line: the source, the key, the value, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    known = list(flatten(kind()))
+    key = _known_prefix(".".join(path), known)
+    source = next((layer.source for layer in reversed(layers) if _holds(layer.values, key)), layers[-1].source)
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{source}: unknown setting {key}{did_you_mean(key, known)}"
+    if first["type"] == "value_error":  # our own checks name the setting themselves
+        text = str(first["ctx"]["error"])
+        source = next((layer.source for layer in reversed(layers) if _holds(layer.values, text.split()[0])), source)
+        return f"{source}: {text}"
+    wanted = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{source}: {key} must be {wanted}, got {json.dumps(first['input'])}"
+
+
+def _known_prefix(key: str, known: list[str]) -> str:
+    """Cut what pydantic adds behind a setting's name (item numbers, union branches)."""
+    return next((name for name in known if key == name or key.startswith(f"{name}.")), key)
+
+
+def _holds(values: Mapping[str, Any], key: str) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for name in flatten(values))
+
+
+def did_you_mean(given: str, known: list[str]) -> str:
+    """``; did you mean X?`` for the nearest of ``known``, or nothing."""
+    tails = {name.rsplit(".", 1)[-1]: name for name in known}
+    near = get_close_matches(given, known, n=1) or [
+        tails[tail] for tail in get_close_matches(given.rsplit(".", 1)[-1], list(tails), n=1)
+    ]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def to_json(config: TrainConfig) -> dict[str, Any]:
+    """The config as plain JSON values, nested."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def fingerprint(config: TrainConfig, data_digest: str) -> str:
+    """64 hex digits of what decides the result: settings, data and RESULT_VERSION.
+
+    Milestones and warm-up count in steps, so that a share and the number it stands for are the same run.
+    """
+    return _digest(result_settings(config), data_digest)
+
+
+def result_settings(config: TrainConfig) -> dict[str, Any]:
+    """The flat settings that change the result, with milestones and warm-up in steps."""
+    flat = {key: value for key, value in flatten(to_json(config)).items() if key not in FREE_KEYS}
+    return flat | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
+
+
+def _digest(settings: Mapping[str, Any], data_digest: str) -> str:
+    text = json.dumps([RESULT_VERSION, data_digest, settings], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_id(config: TrainConfig, data_digest: str) -> str:
+    """A readable name for the run, ending in 8 digits of its fingerprint: ``lr3e-4_ms6k-10k_9f31c2ab``."""
+    milestones = "-".join(_short(step) for step in config.milestones) or "none"
+    return f"lr{_short_float(config.optim.lr)}_ms{milestones}_{fingerprint(config, data_digest)[:8]}"
+
+
+def _short(steps: int) -> str:
+    return f"{steps // 1000}k" if steps >= 1000 and steps % 1000 == 0 else str(steps)
+
+
+def _short_float(value: float) -> str:
+    mantissa, exponent = f"{value:e}".split("e")
+    return re.sub(r"\.?0+$", "", mantissa) + f"e{int(exponent)}"
+
+
+def _presets() -> Any:
+    return files("vqvae_dist") / "presets"

@@ -1,0 +1,1 @@
+"""How trainings and inference read slices and codes, and in which order."""

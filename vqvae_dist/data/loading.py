@@ -1,0 +1,56 @@
+"""Reading ahead: batches of coming steps are prepared while one is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+B = TypeVar("B", covariant=True)
+
+
+class Steps(Protocol[B]):
+    """Batches by step."""
+
+    def __getitem__(self, step: int) -> B:
+        """The batch of a step."""
+
+
+def read_ahead(source: Steps[B], steps: range, *, workers: int) -> Iterator[B]:
+    """Yield ``source[step]`` for each step, read ahead by ``workers`` processes, or by a thread for 0."""
+    if workers:
+        loader: DataLoader[Any] = DataLoader(
+            cast(Any, source),
+            batch_size=None,
+            sampler=cast(Sequence[int], steps),
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            multiprocessing_context="forkserver",  # fork after torch's threads are running may hang
+            worker_init_fn=_quiet_worker,
+            prefetch_factor=2,
+        )
+        yield from loader
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        ahead = [pool.submit(source.__getitem__, step) for step in steps[:2]]
+        for step in steps:
+            ready = ahead.pop(0)
+            if step + 2 * steps.step < steps.stop:
+                ahead.append(pool.submit(source.__getitem__, step + 2 * steps.step))
+            yield ready.result()
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread a worker; signals that warn of a stop are the training process's business."""
+    import signal
+
+    torch.set_num_threads(1)
+    for name in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT, signal.SIGINT):
+        signal.signal(name, signal.SIG_IGN)

@@ -1,0 +1,147 @@
+"""Training batches and validation slices, at native size, from a packed file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from data_tools.console import UsageError
+from data_tools.slicefile import SliceReader
+from vqvae_dist.config import DataConfig
+from vqvae_dist.counter_random import keys, uniforms
+from vqvae_dist.data.order import SampleOrder
+from vqvae_dist.files import staging_path
+from vqvae_dist.metrics.image import foreground_mask
+
+CROP_STREAM, FLIP_STREAM, KEY_STREAM = 2, 3, 4
+
+
+class SliceBatch(NamedTuple):
+    """This process's share of a global batch."""
+
+    images: Tensor
+    """(b, 1, H, W) float32 in [0, 1]; all of one shape."""
+
+    keys: Tensor
+    """(b,) int64: the random key of each sample's place in the run."""
+
+    names: list[str]
+    """``group:row`` of each slice, for messages."""
+
+
+class TrainingSlices:
+    """``slices[step]`` is this process's share of that step's global batch; safe to use in worker processes."""
+
+    def __init__(self, path: str, config: DataConfig, *, seed: int, batch_size: int, rank: int, share: int) -> None:
+        self.reader = SliceReader(path)
+        self.config, self.seed, self.rank, self.share = config, seed, rank, share
+        found = [(group, self.reader.rows(group.name, config.train_split)) for group in self.reader.groups]
+        self.groups = [(group, rows) for group, rows in found if len(rows)]
+        if not self.groups:
+            raise UsageError(f"{path}: no slices in split {config.train_split!r} (data.train_split)")
+        counts = tuple(len(rows) for _, rows in self.groups)
+        self.order = SampleOrder(counts, seed=seed, batch_size=batch_size)
+        self.memory: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
+        self.boxes: dict[tuple[str, int], tuple[int, int, int, int]] = {}
+        if config.preload == "ram":
+            for group, rows in self.groups:
+                self.memory[group.name] = {int(row): self.reader.scaled(group.name, int(row)) for row in rows}
+
+    def __getitem__(self, step: int) -> SliceBatch:
+        plan = self.order.at(step)
+        group, rows = self.groups[plan.shape]
+        mine = slice(self.rank * self.share, (self.rank + 1) * self.share)
+        places = plan.positions[mine]
+        chosen = [int(rows[row]) for row in plan.rows[mine]]
+        images = [self._image(group.name, row, int(place)) for row, place in zip(chosen, places, strict=True)]
+        return SliceBatch(
+            torch.from_numpy(np.stack(images)[:, None]),
+            torch.from_numpy(keys(self.seed, KEY_STREAM, places)),
+            [f"{group.name}:{row}" for row in chosen],
+        )
+
+    def largest_pixels(self) -> int:
+        """Pixels of the largest image that a batch can hold."""
+        crop = self.config.crop
+        sides = [(min(g.height, crop), min(g.width, crop)) if crop else (g.height, g.width) for g, _ in self.groups]
+        return max(height * width for height, width in sides)
+
+    def _image(self, group: str, row: int, place: int) -> npt.NDArray[np.float32]:
+        stored = self.memory.get(group, {}).get(row)
+        image = self.reader.scaled(group, row) if stored is None else stored
+        if self.config.crop:
+            image = self._crop(group, row, image, place)
+        if self.config.augment == "flip" and uniforms(self.seed, FLIP_STREAM, np.array([place]))[0] < 0.5:
+            image = image[:, ::-1]
+        return np.ascontiguousarray(image)
+
+    def _crop(self, group: str, row: int, image: npt.NDArray[np.float32], place: int) -> npt.NDArray[np.float32]:
+        """A window of ``crop`` pixels inside the head's box, or around it where the box is smaller."""
+        box = self.boxes.get((group, row))
+        if box is None:
+            noisy = bool(self.reader.index(group).noisy_air[row])
+            box = self.boxes[group, row] = head_box(image, noisy)
+        u, v = uniforms(self.seed, CROP_STREAM, np.array([2 * place, 2 * place + 1]))
+        top = _window(box[0], box[1], image.shape[0], self.config.crop, u)
+        left = _window(box[2], box[3], image.shape[1], self.config.crop, v)
+        return image[top : top + self.config.crop, left : left + self.config.crop]
+
+
+def head_box(image: npt.NDArray[np.float32], noisy_air: bool) -> tuple[int, int, int, int]:
+    """Rows and columns (top, bottom, left, right; ends exclusive) of the foreground; all if there is none."""
+    mask = foreground_mask(image, noisy_air)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) == 0:
+        return 0, image.shape[0], 0, image.shape[1]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _window(low: int, high: int, side: int, crop: int, u: float) -> int:
+    """Start of a window of ``crop`` within [0, side): inside [low, high) where it fits, else over it."""
+    first, last = sorted((low, high - crop))
+    first, last = max(0, min(first, side - crop)), max(0, min(last, side - crop))
+    return first + int(u * (last - first + 1))
+
+
+class ValidationBatch(NamedTuple):
+    """Some slices of one shape."""
+
+    group: str
+    rows: npt.NDArray[np.int64]
+    images: Tensor
+    """(b, 1, H, W) float32 in [0, 1]."""
+
+
+def split_batches(
+    reader: SliceReader, split: str, *, batch_size: int, rank: int = 0, processes: int = 1
+) -> Iterator[ValidationBatch]:
+    """Every slice of a split once, spread over the processes, whole and in file order."""
+    start = 0
+    for group in reader.groups:
+        rows = reader.rows(group.name, split)
+        mine = rows[(rank - start) % processes :: processes]
+        start += len(rows)
+        for first in range(0, len(mine), batch_size):
+            part = mine[first : first + batch_size]
+            images = np.stack([reader.scaled(group.name, int(row)) for row in part])
+            yield ValidationBatch(group.name, part, torch.from_numpy(images[:, None]))
+
+
+def on_scratch(path: str, digest: str) -> str:
+    """Copy the packed file to node-local scratch once, under its digest, and return where it is."""
+    folder = Path(os.environ.get("TMPDIR", tempfile.gettempdir()))
+    copy = folder / f"{digest[:16]}-{Path(path).name}"
+    if not copy.exists():  # several processes may copy at once; each renames a whole file
+        staged = staging_path(copy)
+        shutil.copyfile(path, staged)
+        staged.replace(copy)
+    return str(copy)

@@ -1,0 +1,53 @@
+"""Files that are whole or absent: written beside, fsynced, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+STAGING = ".staging-"
+"""Prefix of what is being written; left-overs of a kill may be deleted."""
+
+
+def staging_path(path: Path) -> Path:
+    """A fresh name beside ``path`` to write to before the rename."""
+    return path.with_name(f"{STAGING}{uuid.uuid4().hex[:8]}-{path.name}")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` so that a reader sees the old file or the new one, whatever happens."""
+    staged = staging_path(path)
+    try:
+        with staged.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON without NaN or infinity, for people and scripts to read."""
+    write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Modules only: the quantizer, the VQ-VAE and the PixelCNN."""

@@ -1,0 +1,147 @@
+"""What a run leaves on disk, by name, and how it is read back. No torch: jobs and login nodes use it.
+
+Training writes it (``training/checkpoint.py``, ``training/tracking.py``); inference and jobs read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.console import CommandError
+from vqvae_dist.files import write_json
+
+SCHEMA = 1
+"""Version of a run folder's layout, in config.json."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Who trains: one start of a process (group) on a run folder."""
+
+    job: str = "local"
+    """Slurm's job id, or ``local``."""
+
+    number: int = 0
+    """Earlier starts on this run, as the launcher counts them."""
+
+
+class OwnershipLostError(CommandError):
+    """A newer attempt owns the run folder; this one must write nothing more."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's files by name."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """Resolved settings, schema number, fingerprint."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """A JSON object a logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_file(self) -> Path:
+        """State, step, speed, best and final values."""
+        return self.path / "summary.json"
+
+    @property
+    def owner_file(self) -> Path:
+        """Who may write."""
+        return self.path / "owner.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``step_00000500`` folders, ``latest`` and ``best``."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the exported best weights: model.safetensors and config.json."""
+        return self.path / "model"
+
+    @property
+    def images(self) -> Path:
+        """Folder of ``step_00000500.png``."""
+        return self.path / "images"
+
+    def image_file(self, step: int) -> Path:
+        """The picture of a step."""
+        return self.images / f"step_{step:08d}.png"
+
+    def checkpoint(self, step: int) -> Path:
+        """The checkpoint folder of a step."""
+        return self.checkpoints / f"step_{step:08d}"
+
+    def read_config(self) -> dict[str, Any]:
+        """config.json; CommandError where there is no run or it is damaged."""
+        if not self.config_file.is_file():
+            raise CommandError(f"{self.path}: not a run folder (no config.json)")
+        values = read_json(self.config_file)
+        if values.get("schema") != SCHEMA:
+            raise CommandError(f"{self.config_file}: schema {values.get('schema')}, this version reads {SCHEMA}")
+        return values
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """summary.json, or None before the first."""
+        return read_json(self.summary_file) if self.summary_file.is_file() else None
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line cut by a kill is left out."""
+        if not self.metrics_file.is_file():
+            return []
+        return list(parse_rows(self.metrics_file.read_text(encoding="utf-8")))
+
+
+def parse_rows(text: str) -> Iterator[dict[str, Any]]:
+    """The rows in a part of metrics.jsonl; lines cut at its beginning or end are left out."""
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            return
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CommandError names a file that holds none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise CommandError(f"{path}: damaged, not valid JSON") from None
+    if not isinstance(value, dict):
+        raise CommandError(f"{path}: damaged, not a JSON object")
+    return value
+
+
+class Ownership:
+    """The right to write a run folder: a token in owner.json, taken by the newest attempt without asking."""
+
+    def __init__(self, run: RunFolder, attempt: Attempt) -> None:
+        self.run = run
+        self.token = uuid.uuid4().hex
+        write_json(
+            run.owner_file, {"job": attempt.job, "attempt": attempt.number, "token": self.token, "pid": os.getpid()}
+        )
+
+    def check(self) -> None:
+        """Raise OwnershipLostError once a newer attempt has taken the folder; call before every write."""
+        owner = read_json(self.run.owner_file)
+        if owner.get("token") != self.token:
+            raise OwnershipLostError(
+                f"{self.run.path}: attempt {owner.get('attempt')} of job {owner.get('job')} owns this run now"
+            )

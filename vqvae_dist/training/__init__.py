@@ -1,0 +1,1 @@
+"""Training of VQ-VAEs and PixelCNNs on one process or many."""

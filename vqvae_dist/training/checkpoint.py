@@ -1,0 +1,163 @@
+"""Checkpoints that are complete or absent, and are never trusted unread.
+
+A checkpoint is a folder of safetensors and JSON with a manifest of checksums: staged, fsynced, renamed. ``latest``
+and ``best`` are small text files replaced by rename. A good one is deleted only after a newer one has been read back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
+
+from data_tools.console import CommandError, warn
+from vqvae_dist.files import STAGING, fsync_folder, sha256_file, staging_path, write_file, write_json
+from vqvae_dist.run_folder import Ownership, RunFolder, read_json
+
+MANIFEST = "manifest.json"
+VALUES = "trainer.json"
+
+Tensors = Mapping[str, Tensor]
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    """By part: ``model``, ``optimizer``, and ``averaged`` where weights are averaged."""
+    values: dict[str, Any]
+    """Everything else, as JSON."""
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was written; the text says which file and why."""
+
+
+class Checkpoints:
+    """The checkpoints of one run; writing belongs to the main process."""
+
+    def __init__(self, run: RunFolder, *, keep_last: int) -> None:
+        self.run, self.keep_last = run, keep_last
+
+    def save(
+        self, step: int, parts: Mapping[str, Tensors], values: Mapping[str, Any], *, best: int | None, owner: Ownership
+    ) -> None:
+        """Write the checkpoint of ``step`` and delete old ones; ``best`` is the step of the best so far."""
+        owner.check()
+        folder = self.run.checkpoint(step)
+        staged = staging_path(folder)
+        try:
+            self.run.checkpoints.mkdir(exist_ok=True)
+            write_checkpoint(staged, step, parts, values)
+            owner.check()
+            if folder.exists():  # left by an attempt whose later steps were damaged
+                shutil.rmtree(folder)
+            staged.rename(folder)
+            fsync_folder(self.run.checkpoints)
+            write_file(self.run.checkpoints / "latest", f"{folder.name}\n".encode())
+            if best is not None:
+                write_file(self.run.checkpoints / "best", f"{self.run.checkpoint(best).name}\n".encode())
+        except OSError as error:
+            shutil.rmtree(staged, ignore_errors=True)
+            good = self.newest_step()
+            kept = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
+            raise CommandError(f"{folder}: could not be written: {error.strerror or error}; {kept}") from None
+        verify_checkpoint(folder)
+        self._prune(best)
+
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint that verifies; each damaged one is stepped over aloud."""
+        steps = self.steps()
+        for at, step in enumerate(steps):
+            try:
+                verify_checkpoint(self.run.checkpoint(step))
+            except DamagedError as error:
+                back = f"going back to step {steps[at + 1]}" if at + 1 < len(steps) else "starting from step 0"
+                warn(f"{error}, {back}")
+            else:
+                return step
+        return None
+
+    def steps(self) -> list[int]:
+        """Steps of all checkpoint folders, newest first."""
+        found = self.run.checkpoints.glob("step_*") if self.run.checkpoints.is_dir() else ()
+        return sorted((int(path.name.removeprefix("step_")) for path in found), reverse=True)
+
+    def load(self, step: int) -> Checkpoint:
+        """Read the checkpoint of ``step``, which verified."""
+        return read_checkpoint(self.run.checkpoint(step))
+
+    def clear_staging(self) -> None:
+        """Delete what a kill left half-written."""
+        for folder in (self.run.path, self.run.checkpoints, self.run.model, self.run.images):
+            for path in folder.glob(f"{STAGING}*") if folder.is_dir() else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def drop_after(self, step: int) -> None:
+        """Set aside what lies after ``step``: damaged checkpoints that were stepped over."""
+        for later in self.steps():
+            if later > step:
+                shutil.rmtree(self.run.checkpoint(later))
+
+    def _prune(self, best: int | None) -> None:
+        for step in self.steps()[self.keep_last :]:
+            if step != best:
+                shutil.rmtree(self.run.checkpoint(step), ignore_errors=True)
+
+
+def write_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], values: Mapping[str, Any]) -> None:
+    """Write all files of a checkpoint and its manifest, each fsynced."""
+    folder.mkdir()
+    for name, tensors in parts.items():
+        save_file(on_cpu(tensors), folder / f"{name}.safetensors")
+    (folder / VALUES).write_text(json.dumps({"step": step, **values}, allow_nan=False))
+    names = sorted(path.name for path in folder.iterdir())
+    manifest = {name: {"size": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
+    for name in names:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    write_json(folder / MANIFEST, manifest)
+
+
+def on_cpu(tensors: Tensors) -> dict[str, Tensor]:
+    """Tensors as safetensors wants them: on the CPU, in row-major order."""
+    return {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Raise DamagedError unless every file of the manifest, and no other, is there with its size and checksum."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+        found = {path.name for path in folder.iterdir()} - {MANIFEST}
+        if found != set(manifest):
+            odd = ", ".join(sorted(found ^ set(manifest)))
+            raise DamagedError(f"{folder}: files missing or unknown ({odd})")
+        for name, written in manifest.items():
+            path = folder / name
+            if path.stat().st_size != written["size"] or sha256_file(path) != written["sha256"]:
+                raise DamagedError(f"{path}: checksum mismatch")
+    except (OSError, CommandError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder / MANIFEST}: checksum mismatch or unreadable ({error})") from None
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint's files onto the CPU."""
+    values = read_json(folder / VALUES)
+    tensors = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    return Checkpoint(int(values["step"]), tensors, values)
+
+
+def export_model(run: RunFolder, tensors: Tensors, description: Mapping[str, Any], owner: Ownership) -> None:
+    """Write model/model.safetensors and model/config.json, which holds the weights' SHA-256 and ``description``."""
+    owner.check()
+    run.model.mkdir(exist_ok=True)
+    weights = run.model / "model.safetensors"
+    write_file(weights, save(on_cpu(tensors)))
+    write_json(run.model / "config.json", {**description, "weights_sha256": sha256_file(weights)})

@@ -1,0 +1,217 @@
+"""The training loop that both stages share: step, validate, picture, checkpoint, stop; and go on where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from data_tools.console import CommandError, say, warn
+from vqvae_dist.config import TrainConfig
+from vqvae_dist.files import write_json
+from vqvae_dist.pictures import save_picture
+from vqvae_dist.training.checkpoint import Checkpoints
+from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, note_failure, summary
+from vqvae_dist.training.session import Session
+from vqvae_dist.training.stage import Stage, StepReport
+from vqvae_dist.training.state import export_best, restore, scaler_state, state_parts
+from vqvae_dist.training.tracking import Tracker
+
+MAX_SKIPPED = 10
+"""Float16 steps in a row that may be skipped for non-finite gradients."""
+
+SAY_EVERY_S = 10.0
+"""Seconds between progress lines."""
+
+
+def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> str:
+    """Train until ``schedule.steps`` or a stop; return ``completed`` or ``stopped``."""
+    run, runtime = session.run, session.runtime
+    if session.completed:
+        if runtime.is_main:
+            say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
+        runtime.close()
+        return "completed"
+    tracker: Tracker | None = None
+    state = "failed"
+    loop: Loop | None = None
+    try:
+        stage = build(session)
+        checkpoints = Checkpoints(run, keep_last=config.checkpoint.keep_last)
+        progress = restore(stage, checkpoints, session)
+        tracker = Tracker(
+            run,
+            config,
+            identity=session.identity,
+            resume_step=progress.step,
+            attempt=session.attempt,
+            active=runtime.is_main,
+        )
+        loop = Loop(config, session, stage, checkpoints, tracker, progress)
+        state = loop.run()
+    except Exception as error:
+        if session.owner:
+            note_failure(session, config, loop.progress if loop else Progress(), str(error))
+        raise
+    finally:
+        runtime.close()
+        if tracker:
+            tracker.finish(state)
+    return state
+
+
+class Loop:
+    """One attempt at a run."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        session: Session,
+        stage: Stage,
+        checkpoints: Checkpoints,
+        tracker: Tracker,
+        progress: Progress,
+    ) -> None:
+        self.config, self.session, self.stage = config, session, stage
+        self.checkpoints, self.tracker, self.progress = checkpoints, tracker, progress
+        self.direction, self.metric = (config.checkpoint.best_metric or stage.best_metric).split()
+        self.window = SpeedWindow(config.schedule.batch_size)
+        self.started = time.monotonic() - progress.seconds
+        self.said = 0.0
+
+    def run(self) -> str:
+        """Train to the end; return ``completed`` or ``stopped``."""
+        schedule, progress = self.config.schedule, self.progress
+        self.write_summary("running")
+        batches = self.stage.batches(range(progress.step, schedule.steps))
+        while progress.step < schedule.steps:
+            began = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - began
+            report = self.stage.train_step(progress.step, batch)
+            self.window.add(time.monotonic() - began, waited, shape=tuple(batch[0].shape))
+            self.count_skipped(report)
+            progress.step += 1
+            self.step_edge(report)
+            if report.stop and progress.step < schedule.steps:
+                self.write_summary("stopped")
+                self.tell(f"stopped at step {progress.step}; the same command continues")
+                return "stopped"
+        self.write_summary("completed")
+        self.tell(f"completed {schedule.steps} steps in {progress.seconds:.0f} s: {self.session.run.path}")
+        return "completed"
+
+    def step_edge(self, report: StepReport) -> None:
+        """Whatever is due after a step."""
+        schedule, step = self.config.schedule, self.progress.step
+        last = step == schedule.steps
+
+        def due(every: int) -> bool:
+            return last or step % every == 0
+
+        values: dict[str, Any] = {}
+        if due(schedule.log_every):
+            values |= {f"train/{name}": value for name, value in report.values.items()} | self.speed()
+        improved = False
+        if due(schedule.validate_every):
+            scores = self.stage.validate()
+            values |= {f"validate/{name}": value for name, value in scores.items()}
+            improved = self.judge(values, last)
+        self.progress.seconds = time.monotonic() - self.started
+        if values:
+            self.tracker.log(step, {"epoch": self.stage.order.epoch_at(step), **values})
+            self.show(values)
+        if due(schedule.image_every):
+            self.draw()
+        if improved or report.stop or due(schedule.checkpoint_every):
+            self.save(improved)
+
+    def judge(self, values: dict[str, Any], last: bool) -> bool:
+        """Note the newest scores; return whether they are the best so far."""
+        step, best = self.progress.step, self.progress.best
+        scores = {name: value for name, value in values.items() if name.startswith("validate/")}
+        self.progress.final = {**scores, "train/loss": values.get("train/loss")} if scores else self.progress.final
+        value = scores.get(self.metric)
+        if scores and self.metric not in scores:
+            raise CommandError(f"checkpoint.best_metric {self.metric}: no such metric; there are {', '.join(scores)}")
+        if value is None:
+            if last and best is None:
+                self.tell("no validation slices: the last step counts as best", as_warning=True)
+                self.progress.best = {"metric": self.metric, "value": None, "step": step}
+                return True
+            return False
+        sign = 1.0 if self.direction == "max" else -1.0
+        if best is None or best["value"] is None or sign * value > sign * best["value"]:
+            self.progress.best = {"metric": self.metric, "value": value, "step": step}
+            return True
+        return False
+
+    def save(self, improved: bool) -> None:
+        """Write a checkpoint, and the exported model where it is the best so far; the others wait."""
+        session, progress = self.session, self.progress
+        if session.owner:
+            best = progress.best["step"] if progress.best else None
+            values = {"progress": asdict(progress), "scaler": scaler_state(session)}
+            self.checkpoints.save(progress.step, state_parts(self.stage), values, best=best, owner=session.owner)
+            if improved:
+                export_best(self.stage, session, progress.step)
+            self.write_summary("running")
+        session.runtime.barrier()
+
+    def draw(self) -> None:
+        """Write the picture of this step and hand it to the tracker."""
+        if not self.session.owner:
+            return
+        picture, step = self.stage.picture(), self.progress.step
+        if picture is not None:
+            save_picture(self.session.run.image_file(step), picture)
+            self.tracker.picture(step, "images/validate", picture)
+        for name, counts in self.stage.histograms().items():
+            self.tracker.histogram(step, name, counts)
+
+    def speed(self) -> dict[str, float]:
+        """Close the log window: its speed and the share of time spent waiting for data."""
+        rate, waiting = self.window.close()
+        if rate is not None:
+            self.progress.windows = [*self.progress.windows, rate][-KEPT_WINDOWS:]
+            return {"train/slices_per_second": rate, "train/data_wait": waiting}
+        return {"train/data_wait": waiting}
+
+    def count_skipped(self, report: StepReport) -> None:
+        """Stop a run whose float16 gradients stay non-finite."""
+        self.progress.skipped = 0 if report.stepped else self.progress.skipped + 1
+        if self.progress.skipped >= MAX_SKIPPED:
+            raise CommandError(
+                f"step {self.progress.step}: float16 gradients were not finite in {MAX_SKIPPED} steps in a row; "
+                "use --precision.mixed bf16 or no, or a smaller optim.lr"
+            )
+
+    def write_summary(self, state: str) -> None:
+        """Write summary.json."""
+        if self.session.owner:
+            self.session.owner.check()
+            content = summary(self.config, self.session, self.progress, state)
+            write_json(self.session.run.summary_file, content)
+            self.tracker.summarise(content)
+
+    def show(self, values: dict[str, Any]) -> None:
+        """A progress line every ten seconds or so, and at the last step."""
+        now, step, steps = time.monotonic(), self.progress.step, self.config.schedule.steps
+        if now - self.said < SAY_EVERY_S and step < steps:
+            return
+        self.said = now
+        rate = self.progress.slices_per_second
+        shown = [f"{name.split('/')[-1]} {value:.4g}" for name, value in values.items() if name in SHOWN and value]
+        if rate:
+            left = (steps - step) * self.config.schedule.batch_size / rate
+            shown += [f"{rate:.1f} slices/s", f"{left / 60:.0f} min left"]
+        self.tell(f"step {step}/{steps}  {'  '.join(shown)}")
+
+    def tell(self, text: str, *, as_warning: bool = False) -> None:
+        """Say something once, not on every process."""
+        if self.session.owner:
+            (warn if as_warning else say)(text)
+
+
+SHOWN = ("train/loss", "validate/ssim", "validate/ssim_foreground", "validate/bits_per_code")

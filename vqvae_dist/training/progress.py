@@ -1,0 +1,86 @@
+"""Where a run is, how fast it goes, and the summary.json that tells both."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_tools.console import CommandError, warn
+from vqvae_dist.config import TrainConfig
+from vqvae_dist.files import write_json
+from vqvae_dist.training.session import Session
+
+KEPT_WINDOWS = 200
+"""Log windows that the median speed is taken over."""
+
+
+@dataclass
+class Progress:
+    """Where a run is; goes into each checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] | None = None
+    final: dict[str, Any] = field(default_factory=dict)
+    skipped: int = 0
+    windows: list[float] = field(default_factory=list)
+
+    @property
+    def slices_per_second(self) -> float | None:
+        """Median over log windows."""
+        return round(statistics.median(self.windows), 3) if self.windows else None
+
+
+class SpeedWindow:
+    """Slices a second over the steps since the last log; a shape's first steps compile and do not count."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.seen: dict[Any, int] = {}
+        self.steps, self.seconds, self.waited, self.total = 0, 0.0, 0.0, 0.0
+
+    def add(self, seconds: float, waited: float, *, shape: Any) -> None:
+        """Count one step."""
+        self.seen[shape] = self.seen.get(shape, 0) + 1
+        self.waited, self.total = self.waited + waited, self.total + seconds
+        if self.seen[shape] > 2:
+            self.steps, self.seconds = self.steps + 1, self.seconds + seconds
+
+    def close(self) -> tuple[float | None, float]:
+        """Slices a second (None where no step counted) and the share of waiting; then start anew."""
+        rate = self.steps * self.batch_size / self.seconds if self.steps else None
+        share = self.waited / self.total if self.total else 0.0
+        self.steps, self.seconds, self.waited, self.total = 0, 0.0, 0.0, 0.0
+        return rate, share
+
+
+def _shape(batch: Any) -> tuple[int, ...]:
+    return tuple(batch[0].shape)
+
+
+def summary(config: TrainConfig, session: Session, progress: Progress, state: str) -> dict[str, Any]:
+    """The content of summary.json."""
+    precision = session.runtime.precision
+    return {
+        "state": state,
+        "step": progress.step,
+        "steps": config.schedule.steps,
+        "seconds": round(progress.seconds, 3),
+        "slices_per_second": progress.slices_per_second,
+        "best": progress.best,
+        "final": progress.final,
+        "precision": precision.mixed,
+        "compile": precision.compile,
+    }
+
+
+def note_failure(session: Session, config: TrainConfig, progress: Progress, reason: str) -> None:
+    """Record in summary.json why the run failed, unless a newer attempt owns the folder."""
+    try:
+        assert session.owner is not None
+        session.owner.check()
+        content = summary(config, session, progress, "failed") | {"reason": reason}
+        write_json(session.run.summary_file, content)
+    except (CommandError, OSError) as error:
+        warn(f"summary.json could not be written: {error}")

@@ -1,0 +1,173 @@
+"""Processes, devices and precision: one ``Runtime`` that the trainings ask, built around one ``Accelerator``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import Tensor
+
+from data_tools.console import UsageError
+from vqvae_dist.config import PrecisionConfig, ScheduleConfig
+
+_stop = threading.Event()
+
+
+def request_stop() -> None:
+    """Ask the training in this process to stop: all ranks agree at the next step edge, save, and return.
+
+    Safe to call from a signal handler.
+    """
+    _stop.set()
+
+
+def clear_stop() -> None:
+    """Forget an earlier request, before a training starts."""
+    _stop.clear()
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The arithmetic that was chosen, and kept for as long as the run is trained."""
+
+    mixed: str
+    """``no``, ``bf16`` or ``fp16``."""
+
+    compile: bool
+    """Whether the networks are compiled."""
+
+
+class Runtime:
+    """This process among the others."""
+
+    def __init__(self, precision: Precision, *, tf32: bool, timeout_s: int) -> None:
+        cuda = torch.cuda.is_available()
+        if precision.mixed == "fp16" and not cuda:
+            raise UsageError("precision.mixed fp16 needs a CUDA device; on CPU use no or bf16")
+        self.accelerator = Accelerator(
+            mixed_precision=precision.mixed,
+            cpu=not cuda,
+            step_scheduler_with_optimizer=False,
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s)),
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            ],
+        )
+        self.precision = precision
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.processes: int = self.accelerator.num_processes
+        self.is_main: bool = self.accelerator.is_main_process
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this process was asked to stop; the others may not know yet."""
+        return _stop.is_set()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum ``values`` over all processes, in place; every process calls it at the same line."""
+        if self.processes > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def gather_slots(self, values: Tensor) -> Tensor:
+        """Stack each process's ``values`` (...) to (processes, ...)."""
+        slots = values.new_zeros(self.processes, *values.shape)
+        slots[self.rank] = values
+        return self.sum(slots)
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Give every process the main process's values of ``tensors``, in place."""
+        if self.processes > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, src=0)
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.accelerator.wait_for_everyone()
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` holds on any process."""
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def share(self, schedule: ScheduleConfig) -> tuple[int, int]:
+        """Slices of a global batch for this process, and slices of a micro-batch; UsageError if they don't divide."""
+        size, micro = schedule.batch_size, schedule.micro_batch_size
+        unit = self.processes * max(micro, 1)
+        if size % unit:
+            below, above = size // unit * unit, (size // unit + 1) * unit
+            nearest = f"{below} or {above}" if below else f"{above}"
+            parts = f"{self.processes} processes" + (f" x {micro} slices" if micro else "")
+            raise UsageError(f"schedule.batch_size {size} does not divide by {parts}; nearest: {nearest}")
+        share = size // self.processes
+        return share, micro or share
+
+    def close(self) -> None:
+        """Leave the process group; after it no collective may be called."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
+    """Choose what ``auto`` stands for on this machine; ``work`` is the training's size from ``training_work``."""
+    compiled = config.compile == "on" or (config.compile == "auto" and work > COMPILE_REPAYS and compiler_works())
+    if config.mixed != "auto":
+        return Precision(config.mixed, compiled)
+    if torch.cuda.is_available():
+        return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no", compiled)
+    # Uncompiled bfloat16 convolutions are slower than float32 on CPU.
+    return Precision("bf16" if compiled and cpu_has_bf16() else "no", compiled)
+
+
+COMPILE_REPAYS = 4e12
+"""Work above which compiling (about a minute) is won back; measured on two CPU cores, a GPU is far beyond it."""
+
+
+def training_work(steps: int, batch_size: int, pixels: int, hidden: int) -> float:
+    """A rough size of a training in multiply-adds, up to a constant factor: steps x slices x pixels x hidden^2."""
+    return float(steps) * batch_size * pixels * hidden**2
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text
+
+
+def compiler_works() -> bool:
+    """Whether torch.compile can build and run a small function here (it needs a C++ compiler, or Triton)."""
+    try:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        compiled = torch.compile(lambda x: torch.relu(x) + 1)
+        return bool((compiled(torch.zeros(8, device=device)) == 1).all())
+    except Exception:  # whatever the toolchain raises, the answer is no; the training then runs uncompiled
+        return False
+
+
+def code_version() -> str:
+    """The git commit of this code, with ``-dirty`` where it was edited; empty outside a checkout."""
+    folder = Path(__file__).parent
+    try:
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        answer = subprocess.run(asked, cwd=folder, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip()
+
+
+def default_threads() -> None:
+    """Give this process its share of the machine's cores, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))

@@ -1,0 +1,105 @@
+"""The tensors of a training, to a checkpoint and back; and the export of its best weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data_tools.console import say
+from vqvae_dist.run_folder import read_json
+from vqvae_dist.training.checkpoint import Checkpoint, Checkpoints, export_model
+from vqvae_dist.training.progress import Progress
+from vqvae_dist.training.session import Session
+from vqvae_dist.training.stage import Stage
+
+
+def state_parts(stage: Stage) -> dict[str, dict[str, Tensor]]:
+    """All tensors of a training, by part."""
+    optimizer: dict[str, Tensor] = {}
+    for number, values in stage.optimizer.state_dict()["state"].items():
+        optimizer |= {f"{number}.{name}": value for name, value in values.items()}
+    parts = {"model": stage.model.state_dict(), "optimizer": optimizer}
+    return parts | ({"averaged": stage.averaged.state_dict()} if stage.averaged else {})
+
+
+def restore(stage: Stage, checkpoints: Checkpoints, session: Session) -> Progress:
+    """Take up the newest good checkpoint on all processes; return where it was."""
+    runtime = session.runtime
+    step = -1
+    if session.owner:
+        checkpoints.clear_staging()
+        newest = checkpoints.newest_step()
+        step = -1 if newest is None else newest
+        checkpoints.drop_after(step)
+    step = int(runtime.sum(torch.tensor(float(step if runtime.is_main else 0), device=runtime.device)).item())
+    if step < 0:
+        return Progress()
+    checkpoint = checkpoints.load(step)
+    load_parts(stage, checkpoint)
+    if scaler := runtime.accelerator.scaler:
+        scaler.load_state_dict(checkpoint.values["scaler"])
+    progress = Progress(**checkpoint.values["progress"])
+    if session.owner:
+        say(f"going on from step {step}")
+        repair_export(stage, checkpoints, session, progress)
+    runtime.barrier()
+    return progress
+
+
+def load_parts(stage: Stage, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's tensors where they belong."""
+    stage.model.load_state_dict(checkpoint.tensors["model"])
+    if stage.averaged:
+        stage.averaged.load_state_dict(checkpoint.tensors["averaged"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in checkpoint.tensors.get("optimizer", {}).items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = tensor
+    groups = stage.optimizer.state_dict()["param_groups"]
+    stage.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def scaler_state(session: Session) -> dict[str, Any]:
+    """The float16 loss scaler's numbers; empty without one."""
+    scaler = session.runtime.accelerator.scaler
+    return scaler.state_dict() if scaler else {}
+
+
+def export_best(stage: Stage, session: Session, step: int) -> None:
+    """Write the weights that are scored, averaged where weights are averaged, to model/."""
+    assert session.owner is not None
+    scored = stage.averaged.module if stage.averaged else stage.model
+    export_model(session.run, scored.state_dict(), exported_description(stage, session, step), session.owner)
+
+
+def exported_description(stage: Stage, session: Session, step: int) -> dict[str, Any]:
+    """What model/config.json says: enough to build the model and to know where it comes from."""
+    names = ("schema", "stage", "run_id", "fingerprint", "data_digest")
+    settings = session.identity["settings"]
+    return {
+        **{name: session.identity[name] for name in names},
+        "step": step,
+        "model": settings["model"],
+        **stage.description(),
+    }
+
+
+def repair_export(stage: Stage, checkpoints: Checkpoints, session: Session, progress: Progress) -> None:
+    """Write model/ again where a kill came between a best checkpoint and its export."""
+    if progress.best is None:
+        return
+    config = session.run.model / "config.json"
+    exported = read_json(config).get("step") if config.is_file() else None
+    step = int(progress.best["step"])
+    if exported == step or not session.run.checkpoint(step).is_dir():
+        return
+    assert session.owner is not None
+    best = checkpoints.load(step)
+    prefix = "module."
+    weights = best.tensors["model"]
+    if "averaged" in best.tensors:
+        averaged = best.tensors["averaged"].items()
+        weights = {key.removeprefix(prefix): value for key, value in averaged if key.startswith(prefix)}
+    export_model(session.run, weights, exported_description(stage, session, step), session.owner)

@@ -1,0 +1,184 @@
+"""The VQ-VAE's stage: what one step, one validation and one picture are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from data_tools.console import UsageError
+from data_tools.slicefile import SliceReader
+from vqvae_dist.config import VQVAEConfig
+from vqvae_dist.data.loading import read_ahead
+from vqvae_dist.data.slices import SliceBatch, TrainingSlices, on_scratch
+from vqvae_dist.models.build import build_vqvae
+from vqvae_dist.models.quantizer import SAMPLES, CodeStatistics
+from vqvae_dist.models.vqvae import VQVAE
+from vqvae_dist.pictures import Picture
+from vqvae_dist.run_folder import Attempt
+from vqvae_dist.training.compiling import Compiling
+from vqvae_dist.training.loop import run_stage
+from vqvae_dist.training.losses import Losses, vqvae_losses
+from vqvae_dist.training.optim import averaged_model, clip_and_step, lr_at, make_optimizer
+from vqvae_dist.training.reduce import reduce_statistics
+from vqvae_dist.training.runtime import training_work
+from vqvae_dist.training.session import Session, open_session
+from vqvae_dist.training.stage import StepReport, check_finite
+from vqvae_dist.training.vqvae_validation import VQVAEValidation, scoring
+
+
+def train_vqvae(config: VQVAEConfig, *, fresh: bool = False, attempt: Attempt | None = None) -> str:
+    """Train a VQ-VAE into ``config.output_dir``, or go on with it; return ``completed`` or ``stopped``."""
+    reader = SliceReader(config.data.path)
+    if not any(len(reader.rows(group.name, config.data.train_split)) for group in reader.groups):
+        raise UsageError(f"{config.data.path}: no slices in split {config.data.train_split!r} (data.train_split)")
+    crop = config.data.crop
+    pixels = max((min(g.height, crop or g.height) * min(g.width, crop or g.width) for g in reader.groups), default=0)
+    work = training_work(config.schedule.steps, config.schedule.batch_size, pixels, config.model.hidden)
+    session = open_session(
+        config, stage="train-vqvae", digest=reader.digest, work=work, fresh=fresh, attempt=attempt or Attempt()
+    )
+    return run_stage(config, session, lambda opened: VQVAEStage(config, opened))
+
+
+class MicroResult(NamedTuple):
+    """What a forward and backward pass over a micro-batch leaves for the step."""
+
+    losses: Losses
+    statistics: CodeStatistics | None
+    samples: Tensor | None
+    cells: int
+
+
+class VQVAEStage:
+    """A VQ-VAE in training; see ``training.stage.Stage``."""
+
+    best_metric = "max validate/ssim_foreground"
+
+    def __init__(self, config: VQVAEConfig, session: Session) -> None:
+        self.config, self.session, self.runtime = config, session, session.runtime
+        self.share, self.micro = self.runtime.share(config.schedule)
+        torch.manual_seed(config.seed)
+        model = build_vqvae(config.model).to(self.runtime.device).to(memory_format=torch.channels_last)
+        model.recompute = config.precision.activation_checkpointing
+        self.model: nn.Module = model
+        self.quantizer = model.quantizer
+        self.averaged = averaged_model(model, config.model.ema) if config.model.ema else None
+        optimizer = make_optimizer(model, config.optim)
+        self.wrapped, self.optimizer = self.runtime.accelerator.prepare(model, optimizer)
+        self.compiling = Compiling([model.encoder, model.decoder], enabled=self.runtime.precision.compile)
+        path = config.data.path
+        reader = SliceReader(path)
+        if config.data.preload == "scratch":
+            path = on_scratch(path, reader.digest)
+        self.slices = TrainingSlices(
+            path,
+            config.data,
+            seed=config.seed,
+            batch_size=config.schedule.batch_size,
+            rank=self.runtime.rank,
+            share=self.share,
+        )
+        self.order = self.slices.order
+        self.revived = 0
+        self.epoch_counts = np.zeros(config.model.codebook_size)
+        self.validation = VQVAEValidation(config, self.runtime, reader)
+
+    def batches(self, steps: range) -> Iterator[SliceBatch]:
+        """This process's share of each step's batch."""
+        return read_ahead(self.slices, steps, workers=self.config.data.workers)
+
+    def train_step(self, step: int, batch: SliceBatch) -> StepReport:
+        """Update networks and codebook once on a global batch, in micro-batches of (b, 1, H, W)."""
+        with self.compiling.context(tuple(batch.images.shape)):
+            parts = [self.forward_backward(step, *part) for part in self.micro_batches(batch)]
+        losses = torch.stack([torch.stack(part.losses) for part in parts]).sum(0) / self.runtime.processes
+        extras = torch.cat([losses, losses.new_tensor([float(self.runtime.stop_requested)])])
+        statistics, extras = reduce_statistics(self.runtime, merge([part.statistics for part in parts]), extras)
+        total, reconstruction, commitment, stop = extras.tolist()
+        check_finite(total, step, batch.names)
+        lr = lr_at(step, self.config.optim, self.session.milestones, self.session.warmup)
+        stepped, norm = clip_and_step(
+            self.wrapped, self.optimizer, self.runtime, lr=lr, clip=self.config.optim.gradient_clip
+        )
+        if stepped:
+            self.update_codebook(step, statistics, parts)
+            if self.averaged:
+                self.averaged.update_parameters(self.model)
+        values = {"loss": total, "reconstruction": reconstruction, "commitment": commitment, "lr": lr}
+        values |= {"grad_norm": float(norm), "revived": float(self.revived)}
+        if statistics is not None:
+            values["quantization_error"] = float(statistics.error / statistics.counts.sum().clamp_min(1.0))
+        return StepReport(values, stepped, stop > 0)
+
+    def micro_batches(self, batch: SliceBatch) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """Images, keys, and whether these are the last, a micro-batch at a time."""
+        dtype = next(self.model.parameters()).dtype
+        for first in range(0, self.share, self.micro):
+            part = slice(first, first + self.micro)
+            images = batch.images[part].to(self.runtime.device, dtype, non_blocking=True)
+            keys = batch.keys[part].to(self.runtime.device, non_blocking=True)
+            yield images, keys, first + self.micro >= self.share
+
+    def forward_backward(self, step: int, images: Tensor, keys: Tensor, last: bool) -> MicroResult:
+        """Add the gradient of a micro-batch; ranks exchange gradients at the last one."""
+        accelerator, share = self.runtime.accelerator, len(images) / self.share
+        exchange: AbstractContextManager[Any] = nullcontext() if last else accelerator.no_sync(self.wrapped)
+        with exchange:
+            output = self.wrapped(images, keys, self.samples_a_slice(step))
+            losses = vqvae_losses(images, output, self.config.loss, self.config.model.quantizer.commitment)
+            accelerator.backward(losses.total * share)
+        means = Losses(*[loss.detach() * share for loss in losses])
+        return MicroResult(means, output.statistics, output.samples, output.codes.numel())
+
+    def samples_a_slice(self, step: int) -> int:
+        """Encoder outputs wanted from each slice; 0 but at the step that initialises the codebook."""
+        if self.quantizer.is_ready or step < self.config.model.quantizer.init_after:
+            return 0
+        return max(16, SAMPLES // self.config.schedule.batch_size)
+
+    def update_codebook(self, step: int, statistics: CodeStatistics | None, parts: list[MicroResult]) -> None:
+        """Initialise, or move averages and revive: once an optimizer step, alike on all ranks."""
+        if statistics is not None:
+            self.revived += self.quantizer.update(statistics)
+            self.epoch_counts += statistics.counts.double().cpu().numpy()
+        elif self.samples_a_slice(step):
+            mine = torch.cat([part.samples for part in parts if part.samples is not None])  # (b, S, D)
+            samples = self.runtime.gather_slots(mine).flatten(0, 2)  # ranks hold successive slices of the batch
+            self.quantizer.initialise(samples, sum(part.cells for part in parts) * self.runtime.processes)
+            self.runtime.broadcast([self.quantizer.weight, self.quantizer.counts, self.quantizer.sums])
+
+    def validate(self) -> dict[str, float | None]:
+        """validate/ metrics of the weights that are scored; every process calls it."""
+        with scoring(self.scored) as model:
+            return self.validation.scores(model)
+
+    def picture(self) -> Picture | None:
+        """Some validation slices above their reconstructions."""
+        with scoring(self.scored) as model:
+            return self.validation.picture(model)
+
+    @property
+    def scored(self) -> VQVAE:
+        """The weights that are scored and exported: averaged, where weights are averaged."""
+        return cast(VQVAE, self.averaged.module if self.averaged else self.model)
+
+    def histograms(self) -> dict[str, npt.NDArray[np.float64]]:
+        """How often each code was chosen since the last picture."""
+        counts, self.epoch_counts = self.epoch_counts, np.zeros_like(self.epoch_counts)
+        return {"codebook/counts": counts} if counts.any() else {}
+
+    def description(self) -> dict[str, Any]:
+        """Nothing beside the settings is needed to build a VQ-VAE."""
+        return {}
+
+
+def merge(parts: list[CodeStatistics | None]) -> CodeStatistics | None:
+    """Add up the statistics of micro-batches."""
+    found = [part for part in parts if part is not None]
+    return sum(found[1:], start=found[0]) if found else None
