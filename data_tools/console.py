@@ -62,12 +62,13 @@ def say(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without what a terminal would obey or a stream could not encode.
+    """Return ``text`` with what a terminal would obey, or a stream could not encode, as escapes."""
+    return "\n".join(map(one_line, text.split("\n")))
 
-    File names may hold escape sequences, line breaks and bytes that are no text; those appear as escapes.
-    """
-    text = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+def one_line(text: str) -> str:
+    """Return ``text`` as ``printable`` does, its line breaks too: file names may hold anything."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def run_command(command: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> int:

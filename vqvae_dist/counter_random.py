@@ -41,7 +41,7 @@ def cell_uniforms(slice_keys: Tensor, cells: int) -> Tensor:
     x = (x ^ _shift(x, 30)) * _signed(_MIX1)
     x = (x ^ _shift(x, 27)) * _signed(_MIX2)
     x = x ^ _shift(x, 31)
-    return (_shift(x, 40).float() + 0.5) * 2.0**-24
+    return (_shift(x, 41).float() + 0.5) * 2.0**-23  # 23 bits: with 24, the half would round the last one up to 1
 
 
 def _signed(value: int) -> int:

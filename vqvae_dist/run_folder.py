@@ -121,6 +121,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; CommandError names a file that holds none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror or error}") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise CommandError(f"{path}: damaged, not valid JSON") from None
     if not isinstance(value, dict):

@@ -27,6 +27,23 @@ PROBE_S = 3.0
 NO_STEP = -1
 """Last step of a run that the server does not have."""
 
+STRAY_VARIABLES = tuple(
+    f"WANDB_{name}"
+    for name in (
+        "SWEEP_ID",
+        "SWEEP_PARAM_PATH",
+        "RUN_ID",
+        "RESUME",
+        "RUN_GROUP",
+        "JOB_TYPE",
+        "NAME",
+        "TAGS",
+        "NOTES",
+        "MODE",
+    )
+)
+"""What in the environment would make the client use another run than ours, or another mode."""
+
 T = TypeVar("T")
 
 

@@ -69,12 +69,6 @@ class TrainingSlices:
             [f"{group.name}:{row}" for row in chosen],
         )
 
-    def largest_pixels(self) -> int:
-        """Pixels of the largest image that a batch can hold."""
-        crop = self.config.crop
-        sides = [(min(g.height, crop), min(g.width, crop)) if crop else (g.height, g.width) for g, _ in self.groups]
-        return max(height * width for height, width in sides)
-
     def _image(self, group: str, row: int, place: int) -> npt.NDArray[np.float32]:
         stored = self.memory.get(group, {}).get(row)
         image = self.reader.scaled(group, row) if stored is None else stored

@@ -8,6 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqvae_dist.counter_random import uniforms
+
+CELL_STREAM = 6
+"""Stream of ``counter_random`` that draws codes."""
+
+CELLS_AT_MOST = 2**32
+"""Numbers set apart for each sample."""
+
 
 class Filter(NamedTuple):
     """How the distribution of a code is sharpened before drawing."""
@@ -27,8 +35,8 @@ def uniform_numbers(seed: int, samples: range, cells: int) -> Tensor:
 
     A row follows from the seed and the sample's number alone, whatever is drawn beside it.
     """
-    rows = [np.random.Generator(np.random.Philox(key=[seed, sample])).random(cells) for sample in samples]
-    return torch.from_numpy(np.stack(rows))
+    counters = np.arange(samples.start, samples.stop)[:, None] * CELLS_AT_MOST + np.arange(cells)
+    return torch.from_numpy(uniforms(seed, CELL_STREAM, counters))
 
 
 def draw_codes(logits: Tensor, uniform: Tensor, kept: Filter) -> Tensor:

@@ -7,7 +7,7 @@ The idea: Ramachandran et al. 2017, Fast Generation for Convolutional Autoregres
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
     first_sample: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[range], Iterable[int]] = iter,
 ) -> Tensor:
     """Draw code maps (B, h, w), int64 on the CPU, for the B conditions.
 
@@ -45,7 +45,7 @@ def sample(
         top_k: draw among the k likeliest codes; 0 = all.
         top_p: draw among the likeliest codes that hold this share of the probability, 0 < p <= 1.
         first_sample: number of the first sample, so that many can be drawn in batches.
-        progress: called with the count of rows that are done.
+        progress: wraps the range of rows to show how far it is.
     """
     h, w = grid
     batch = len(condition.position)
@@ -53,14 +53,12 @@ def sample(
     device = model.embedding.weight.device
     uniform = uniform_numbers(seed, range(first_sample, first_sample + batch), h * w).to(device)
     codes = torch.zeros(batch, h, w, dtype=torch.int64, device=device)
-    for row in range(h):
+    for row in progress(range(h)):
         cached.start_row(codes[:, row - 1] if row else None)
         for column in range(w):
             numbers = uniform[:, row * w + column]
             codes[:, row, column] = draw_codes(cached.logits(), numbers, Filter(temperature, top_k, top_p))
             cached.accept(codes[:, row, column])
-        if progress is not None:
-            progress(row + 1)
     return codes.cpu()
 
 

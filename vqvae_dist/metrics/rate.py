@@ -22,11 +22,6 @@ STRENGTH = 50
 _MERGE_AT = 4_000_000  # keys collected before they are counted
 
 
-def nats_to_bits(nats: float) -> float:
-    """Convert a cost in nats, as a PixelCNN's cross-entropy gives it, to bits."""
-    return nats / math.log(2)
-
-
 def bits_per_pixel(bits: float, pixels: int) -> float:
     """Spread a total cost over the true pixels (H × W summed over the slices)."""
     return bits / pixels

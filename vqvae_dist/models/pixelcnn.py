@@ -7,10 +7,14 @@ shifted one row down or one cell right on entry (mask A), and from there each ke
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.causal_attention import CausalAttention
 from vqvae_dist.models.conditioning import Condition, ConditionGates, Coordinates
 
@@ -77,7 +81,8 @@ class PixelCNN(nn.Module):
         super().__init__()
         if kernel < 3 or kernel % 2 == 0:
             raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
-        self.codebook_size, self.dropout = codebook_size, dropout
+        self.codebook_size, self.hidden, self.dropout = codebook_size, hidden, dropout
+        self.recompute = False
         self.embedding = nn.Embedding(codebook_size, hidden)
         self.coordinates = Coordinates(hidden) if condition_coordinates else None
         self.gates = nn.Parameter(torch.zeros(layers, 4 * hidden))
@@ -117,9 +122,9 @@ class PixelCNN(nn.Module):
         gates = self.gate_biases(condition)
         for i, layer in enumerate(self.layers):
             kept = None if dropout_masks is None else dropout_masks[:, i, :, None, None].to(h.dtype)
-            v, h = layer(v, h, gates[:, i, :, None, None], kept)
+            v, h = self._run(layer, v, h, gates[:, i, :, None, None], kept)
             if str(i) in self.attention:
-                h = self.attention[str(i)](h, embedded)
+                h = self._run(self.attention[str(i)], h, embedded)
         logits: Tensor = self.head(h)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -127,6 +132,19 @@ class PixelCNN(nn.Module):
         """Give the biases of all gates, (B or 1, layers, 4 * hidden): vertical, then horizontal."""
         biases = self.gates.unsqueeze(0)
         return biases if self.condition_gates is None else biases + self.condition_gates(condition)
+
+    def dropout_masks(self, keys: Tensor) -> Tensor | None:
+        """Give the dropout masks (B, layers, hidden) that follow from one int64 key a sample (B,); None without."""
+        if not self.dropout:
+            return None
+        kept = cell_uniforms(keys, len(self.layers) * self.hidden) >= self.dropout
+        return kept.view(len(keys), len(self.layers), self.hidden) / (1 - self.dropout)
+
+    def _run(self, part: nn.Module, *inputs: Tensor | None) -> Any:
+        """Run a layer or block; with ``recompute``, keep only its inputs for the backward pass."""
+        if self.recompute and self.training:
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
 
 
 def code_nll(logits: Tensor, codes: Tensor) -> Tensor:

@@ -84,6 +84,7 @@ class Quantizer(nn.Module):
     counts: Tensor
     sums: Tensor
     ready: Tensor
+    revived: Tensor
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Quantizer(nn.Module):
         self.register_buffer("counts", torch.ones(K))
         self.register_buffer("sums", weight.clone())
         self.register_buffer("ready", torch.tensor(float(init == "normal")))
+        self.register_buffer("revived", torch.zeros(()))  # codes revived so far
         self.is_ready = init == "normal"
         self.register_load_state_dict_post_hook(lambda module, _: module.read_ready())  # type: ignore[no-untyped-call]
 
@@ -136,7 +138,7 @@ class Quantizer(nn.Module):
             codebook = F.mse_loss(code, flat.detach()) if self.kind == "gradient" else commitment.new_zeros(())
             quantized = GRADIENTS[self.gradient](flat, code.detach())
             z_q = quantized.reshape(B, h, w, D).permute(0, 3, 1, 2)
-            statistics = None if keys is None else self._statistics(flat.detach(), index, code.detach(), keys)
+            statistics = None if keys is None else self._statistics(flat.detach(), index, keys)
             return QuantizerOutput(z_q, index.reshape(B, h, w), commitment, codebook, statistics, None)
 
     def _pass_through(self, z: Tensor, flat: Tensor, keys: Tensor | None, samples: int) -> QuantizerOutput:
@@ -150,10 +152,13 @@ class Quantizer(nn.Module):
         passed = flat.reshape(B, h, w, D).permute(0, 3, 1, 2)
         return QuantizerOutput(passed, z.new_zeros(B, h, w, dtype=torch.int64), zero, unused, None, drawn)
 
-    def _statistics(self, flat: Tensor, index: Tensor, code: Tensor, keys: Tensor) -> CodeStatistics:
+    def _statistics(self, flat: Tensor, index: Tensor, keys: Tensor) -> CodeStatistics:
+        weight = self.weight.detach().to(flat.dtype)
         counts = torch.bincount(index, minlength=self.K).to(flat.dtype)
-        sums = flat.new_zeros(self.K, self.D).index_add_(0, index, flat)
-        errors = (flat - code).square().sum(1)
+        # Summed as distances from the code: a million equal background outputs added up in float32 lose digits.
+        away = flat - weight[index]
+        sums = torch.addcmul(flat.new_zeros(self.K, self.D).index_add_(0, index, away), counts[:, None], weight)
+        errors = away.square().sum(1)
         # Gumbel-top-k: the highest log(weight) + Gumbel noise is a draw without replacement by weight (Vieira 2014).
         noise = -torch.log(-torch.log(cell_uniforms(keys, len(flat) // len(keys)).flatten()))
         best = torch.topk(errors.log() + noise.to(flat.dtype), min(REVIVALS, len(flat)))
@@ -162,22 +167,25 @@ class Quantizer(nn.Module):
         return CodeStatistics(counts, sums, errors.sum(), scores, F.pad(flat[best.indices], (0, 0, 0, pad)))
 
     @torch.no_grad()
-    def initialise(self, samples: Tensor, positions: int) -> None:
-        """Set the codebook from ``samples`` (S, D) of a global batch of ``positions`` cells, alike on every rank."""
+    def initialise(self, samples: Tensor) -> None:
+        """Set the codebook from ``samples`` (S, D) of a global batch, alike on every rank.
+
+        Each code counts as one position: it moves fast at first, and one that the changing encoder leaves behind is
+        revived after tens of steps (its true share would take hundreds to decay).
+        """
         samples = samples.to(self.weight.dtype)
         codes = kmeans(samples, self.K, iterations=10 if self.init == "kmeans" else 0)
         if self.distance == "cosine":
             codes = F.normalize(codes, dim=1)
-        share = torch.bincount(nearest(samples, codes), minlength=self.K).to(codes.dtype) / len(samples)
         self.weight.copy_(codes)
-        self.counts.copy_((share * positions).clamp_min(1.0))
-        self.sums.copy_(codes * self.counts[:, None])
+        self.counts.fill_(1.0)
+        self.sums.copy_(codes)
         self.ready.fill_(1.0)
         self.is_ready = True
 
     @torch.no_grad()
-    def update(self, statistics: CodeStatistics) -> int:
-        """Move the codebook by the statistics of one global batch; return how many codes were revived."""
+    def update(self, statistics: CodeStatistics) -> None:
+        """Move the codebook by the statistics of one global batch, and revive codes that are not used."""
         self.counts.lerp_(statistics.counts.to(self.counts.dtype), 1.0 - self.decay)
         self.sums.lerp_(statistics.sums.to(self.sums.dtype), 1.0 - self.decay)
         if self.kind == "ema":
@@ -186,9 +194,9 @@ class Quantizer(nn.Module):
                 means = F.normalize(means, dim=1)
             # A code that nothing chose for very long keeps its place; its average has run dry.
             self.weight.copy_(torch.where(self.counts[:, None] > 1e-5, means, self.weight))
-        return self._revive(statistics)
+        self._revive(statistics)
 
-    def _revive(self, statistics: CodeStatistics) -> int:
+    def _revive(self, statistics: CodeStatistics) -> None:
         offered = int(torch.isfinite(statistics.scores).sum())
         dead = torch.nonzero(self.counts < self.revive_below).flatten()[:offered]
         if len(dead):
@@ -196,7 +204,7 @@ class Quantizer(nn.Module):
             self.weight[dead] = places
             self.counts[dead] = max(1.0, 2.0 * self.revive_below)
             self.sums[dead] = places * self.counts[dead][:, None]
-        return len(dead)
+            self.revived += len(dead)
 
 
 def nearest(flat: Tensor, codebook: Tensor) -> Tensor:

@@ -55,10 +55,6 @@ class SpeedWindow:
         return rate, share
 
 
-def _shape(batch: Any) -> tuple[int, ...]:
-    return tuple(batch[0].shape)
-
-
 def summary(config: TrainConfig, session: Session, progress: Progress, state: str) -> dict[str, Any]:
     """The content of summary.json."""
     precision = session.runtime.precision

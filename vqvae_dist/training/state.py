@@ -53,12 +53,22 @@ def load_parts(stage: Stage, checkpoint: Checkpoint) -> None:
     stage.model.load_state_dict(checkpoint.tensors["model"])
     if stage.averaged:
         stage.averaged.load_state_dict(checkpoint.tensors["averaged"])
+    parameters = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.tensors.get("optimizer", {}).items():
         number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = tensor
+        state.setdefault(int(number), {})[key] = laid_out_like(parameters[int(number)], tensor)
     groups = stage.optimizer.state_dict()["param_groups"]
     stage.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """``tensor`` with the memory layout of ``parameter`` where their shapes agree.
+
+    Fused AdamW walks weights and moments in memory order: row-major moments beside a channels_last weight would be
+    taken for other elements' without an error.
+    """
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def scaler_state(session: Session) -> dict[str, Any]:

@@ -52,7 +52,6 @@ class MicroResult(NamedTuple):
     losses: Losses
     statistics: CodeStatistics | None
     samples: Tensor | None
-    cells: int
 
 
 class VQVAEStage:
@@ -73,9 +72,8 @@ class VQVAEStage:
         self.wrapped, self.optimizer = self.runtime.accelerator.prepare(model, optimizer)
         self.compiling = Compiling([model.encoder, model.decoder], enabled=self.runtime.precision.compile)
         path = config.data.path
-        reader = SliceReader(path)
         if config.data.preload == "scratch":
-            path = on_scratch(path, reader.digest)
+            path = on_scratch(path, session.identity["data_digest"])
         self.slices = TrainingSlices(
             path,
             config.data,
@@ -85,9 +83,8 @@ class VQVAEStage:
             share=self.share,
         )
         self.order = self.slices.order
-        self.revived = 0
         self.epoch_counts = np.zeros(config.model.codebook_size)
-        self.validation = VQVAEValidation(config, self.runtime, reader)
+        self.validation = VQVAEValidation(config, self.runtime, SliceReader(path))
 
     def batches(self, steps: range) -> Iterator[SliceBatch]:
         """This process's share of each step's batch."""
@@ -111,7 +108,7 @@ class VQVAEStage:
             if self.averaged:
                 self.averaged.update_parameters(self.model)
         values = {"loss": total, "reconstruction": reconstruction, "commitment": commitment, "lr": lr}
-        values |= {"grad_norm": float(norm), "revived": float(self.revived)}
+        values |= {"grad_norm": float(norm), "revived": float(self.quantizer.revived)}
         if statistics is not None:
             values["quantization_error"] = float(statistics.error / statistics.counts.sum().clamp_min(1.0))
         return StepReport(values, stepped, stop > 0)
@@ -134,7 +131,7 @@ class VQVAEStage:
             losses = vqvae_losses(images, output, self.config.loss, self.config.model.quantizer.commitment)
             accelerator.backward(losses.total * share)
         means = Losses(*[loss.detach() * share for loss in losses])
-        return MicroResult(means, output.statistics, output.samples, output.codes.numel())
+        return MicroResult(means, output.statistics, output.samples)
 
     def samples_a_slice(self, step: int) -> int:
         """Encoder outputs wanted from each slice; 0 but at the step that initialises the codebook."""
@@ -145,12 +142,12 @@ class VQVAEStage:
     def update_codebook(self, step: int, statistics: CodeStatistics | None, parts: list[MicroResult]) -> None:
         """Initialise, or move averages and revive: once an optimizer step, alike on all ranks."""
         if statistics is not None:
-            self.revived += self.quantizer.update(statistics)
+            self.quantizer.update(statistics)
             self.epoch_counts += statistics.counts.double().cpu().numpy()
         elif self.samples_a_slice(step):
             mine = torch.cat([part.samples for part in parts if part.samples is not None])  # (b, S, D)
             samples = self.runtime.gather_slots(mine).flatten(0, 2)  # ranks hold successive slices of the batch
-            self.quantizer.initialise(samples, sum(part.cells for part in parts) * self.runtime.processes)
+            self.quantizer.initialise(samples)
             self.runtime.broadcast([self.quantizer.weight, self.quantizer.counts, self.quantizer.sums])
 
     def validate(self) -> dict[str, float | None]:
@@ -166,7 +163,11 @@ class VQVAEStage:
     @property
     def scored(self) -> VQVAE:
         """The weights that are scored and exported: averaged, where weights are averaged."""
-        return cast(VQVAE, self.averaged.module if self.averaged else self.model)
+        if self.averaged is None:
+            return cast(VQVAE, self.model)
+        averaged = cast(VQVAE, self.averaged.module)
+        averaged.quantizer.read_ready()  # averaging copies the buffer, not the bool that was read from it
+        return averaged
 
     def histograms(self) -> dict[str, npt.NDArray[np.float64]]:
         """How often each code was chosen since the last picture."""

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from data_tools.console import say, warn
 from vqvae_dist.run_folder import RunFolder
-from vqvae_dist.wandb_server import NO_STEP, ServerError, find_server
+from vqvae_dist.wandb_server import NO_STEP, STRAY_VARIABLES, ServerError, find_server
 
 Mode = Literal["online", "offline"]
 Make = Callable[[Any], Any]
@@ -32,12 +32,9 @@ FINISH_S = 9.5
 SETTLE_S = 3.0
 """Values of one step that come within this time are one row in W&B: its scores, its picture, its histograms."""
 
-STRAY = ("SWEEP_ID", "SWEEP_PARAM_PATH", "RUN_ID", "RESUME", "RUN_GROUP", "JOB_TYPE", "NAME", "TAGS", "NOTES", "MODE")
-"""WANDB_ variables that would make the client use another run than ours."""
-
 
 def choose_mode(wanted: str) -> Mode | None:
-    """What ``tracking.mode`` tries first; None means no W&B. ``auto`` follows a site's WANDB_MODE, else tries online."""
+    """What ``tracking.mode`` tries first; None: no W&B. ``auto`` follows a WANDB_MODE, else tries online."""
     if wanted == "auto":
         wanted = os.environ.get("WANDB_MODE", "online")
     if wanted == "disabled":
@@ -64,8 +61,8 @@ class WandbRun:
     """A W&B run that takes rows, media and summary values at any time and sends or stores them when it can."""
 
     def __init__(self, folder: RunFolder, about: RunAbout, *, mode: Mode) -> None:
-        for name in STRAY:
-            os.environ.pop(f"WANDB_{name}", None)
+        for name in STRAY_VARIABLES:
+            os.environ.pop(name, None)
         self._inbox: queue.SimpleQueue[Callable[[Writer], None]] = queue.SimpleQueue()
         self._over = False
         self._thread = threading.Thread(target=self._work, args=(folder, about, mode), name="wandb", daemon=True)

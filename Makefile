@@ -1,0 +1,60 @@
+# make demo [DATA=folder]   the whole job on phantom slices, or on your own
+# make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
+# make lint                 formatting, types, import contracts
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DATA   ?=
+RUNS   ?= runs
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test test-fast lint install install-test clean
+
+demo: install
+	mkdir -p "$(RUNS)"
+	cp docs/sweeps/demo.toml "$(RUNS)/demo.toml"
+ifeq ($(DATA),)
+	rm -rf "$(RUNS)/demo-slices"
+	$(BIN)/python -m data_tools phantom "$(RUNS)/demo-slices" --subjects 48 --slices 12 --size 64
+endif
+	$(BIN)/python -m data_tools pack "$(or $(DATA),$(RUNS)/demo-slices)" --output "$(RUNS)/demo.h5" --overwrite
+	$(BIN)/python -m jobs submit "$(RUNS)/demo.toml" --profile local --root "$(RUNS)"
+	$(BIN)/python -m jobs status demo --root "$(RUNS)"
+	@echo
+	@echo "report:   $(RUNS)/demo/report.html"
+	@echo "runs:     $(RUNS)/demo/runs/        metrics, pictures and weights of each member"
+	@echo "pipeline: $(RUNS)/demo/pipeline/    codes, prior and generated slices of the best"
+
+test: install-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: install-test
+	$(BIN)/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
+
+lint: install-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; PYTHON=... names one")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt
+	# A torch that is there already is kept; setup.cfg says which versions fit.
+	if $(BIN)/python -c 'import torch' 2>/dev/null; then grep -v '^torch' constraints.txt; else cat constraints.txt; fi \
+	    > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

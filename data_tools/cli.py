@@ -1,0 +1,84 @@
+"""The commands of ``python -m data_tools``: phantom, pack, info, verify, export.
+
+Only what reads the command line is imported here; each command imports what it needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg, subcommand
+
+from data_tools.console import parse, run_command
+from data_tools.settings import PackSettings, PhantomSettings
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show what a packed file holds."""
+
+    file: Positional[Path]
+    """The packed file."""
+
+    as_json: Annotated[bool, arg(name="json")] = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check every slice of a packed file against its checksums."""
+
+    file: Positional[Path]
+    """The packed file."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the slices of a packed file as images: PNG for 8 and 16 bits without sign, TIFF for the rest."""
+
+    file: Positional[Path]
+    """The packed file."""
+
+    out_dir: Positional[Path]
+    """A folder that is new or empty."""
+
+
+Command = (
+    Annotated[PhantomSettings, subcommand("phantom")]
+    | Annotated[PackSettings, subcommand("pack")]
+    | Annotated[Info, subcommand("info")]
+    | Annotated[Verify, subcommand("verify")]
+    | Annotated[Export, subcommand("export")]
+)
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command that ``arguments`` ask for."""
+    command = parse(Command, arguments, prog="data_tools")
+    if isinstance(command, PhantomSettings):
+        from data_tools.phantom import phantom
+
+        phantom(command)
+    elif isinstance(command, PackSettings):
+        from data_tools.pack import pack
+
+        pack(command)
+    elif isinstance(command, Info):
+        from data_tools.info import info
+
+        info(command.file, as_json=command.as_json)
+    elif isinstance(command, Verify):
+        from data_tools.verify import verify
+
+        verify(command.file)
+    elif isinstance(command, Export):
+        from data_tools.export import export
+
+        export(command.file, command.out_dir)
+
+
+def main() -> int:
+    """Run from the command line; return the exit status."""
+    return run_command(run)

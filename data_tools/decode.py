@@ -1,0 +1,209 @@
+"""The workers' side of packing: from the paths of a volume to finished chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from data_tools.catalog import FileRow
+from data_tools.choices import Axis, Compression, Window
+from data_tools.intensity import foreground_share, stored_window, volume_window
+from data_tools.readers.slice import MAX_FILE_BYTES, PlacedSlice, UnreadableError, Volume, reason, sniff
+from data_tools.slicewriter import EncodedSlice, SliceEncoder
+
+if TYPE_CHECKING:
+    from data_tools.readers.dicom import SeriesKey
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """What the workers need to know."""
+
+    base: Path
+    axis: Axis
+    volume: int
+    window: Window | None
+    min_foreground: float
+    compression: Compression
+
+
+class FileFacts(NamedTuple):
+    """What is recorded of a file that was read."""
+
+    sha256: bytes
+    slope: float
+    intercept: float
+    noisy_air: bool
+
+
+@dataclass
+class DecodedVolume:
+    """What became of the files of one volume."""
+
+    rows: Sequence[FileRow]
+    facts: dict[int, FileFacts] = field(default_factory=dict)
+    """By number of the file in ``rows``."""
+
+    slices: list[tuple[int, EncodedSlice]] = field(default_factory=list)
+    """Each with the number of its file, in order."""
+
+    unreadable: dict[int, str] = field(default_factory=dict)
+    dropped: dict[int, int] = field(default_factory=dict)
+    """How many (nearly) empty slices of each file were left out."""
+
+
+class Decoder:
+    """Reads volumes; one for each process, because the encoder is kept."""
+
+    def __init__(self, settings: DecodeSettings) -> None:
+        self._settings = settings
+        self._encoder = SliceEncoder(settings.compression)
+
+    def decode(self, rows: Sequence[FileRow]) -> DecodedVolume:
+        """Read the files of one volume: one file, or those of a DICOM series."""
+        result = DecodedVolume(rows)
+        contents: dict[int, bytes] = {}
+        for number, row in enumerate(rows):
+            try:
+                contents[number] = read_whole(self._settings.base / row.path)
+            except OSError as error:
+                result.unreadable[number] = error.strerror or str(error)
+            except UnreadableError as error:
+                result.unreadable[number] = str(error)
+        try:
+            volume = self._open_source(rows, contents)
+            window = volume_window([placed.slice for placed in volume.slices], self._settings.window)
+            result.unreadable |= volume.unreadable
+            for placed in volume.slices:
+                self._add(result, rows, placed, window)
+        # The readers stand on libraries that raise whatever a damaged file leads them to; no file stops the rest.
+        except Exception as error:
+            result.slices.clear()
+            result.unreadable |= {number: reason(error) for number in contents}
+            return result
+        for placed in volume.slices:
+            if placed.file not in result.facts:
+                sha256 = hashlib.sha256(contents[placed.file]).digest()
+                facts = FileFacts(sha256, placed.slice.slope, placed.slice.intercept, volume.noisy_air)
+                result.facts[placed.file] = facts
+        return result
+
+    def _open_source(self, rows: Sequence[FileRow], contents: dict[int, bytes]) -> Volume:
+        if rows[0].is_dicom:
+            from data_tools.readers.dicom import read_series
+
+            return read_series([contents.get(number) for number in range(len(rows))])
+        if not contents:
+            return Volume([], noisy_air=False)
+        return open_source(contents[0], axis=self._settings.axis, volume=self._settings.volume)
+
+    def _add(self, result: DecodedVolume, rows: Sequence[FileRow], placed: PlacedSlice, window: Window) -> None:
+        pixels = np.ascontiguousarray(placed.slice.pixels, placed.slice.pixels.dtype.newbyteorder("<"))
+        stored = stored_window(placed.slice, window)
+        if self._settings.min_foreground and foreground_share(pixels, stored) < self._settings.min_foreground:
+            result.dropped[placed.file] = result.dropped.get(placed.file, 0) + 1
+            return
+        index, position = _place(rows[placed.file], placed)
+        mask, chunk = self._encoder.encode(pixels)
+        sha256 = hashlib.sha256(pixels.data).digest()
+        height, width = pixels.shape
+        encoded = EncodedSlice(height, width, pixels.dtype.name, mask, chunk, index, position, stored, sha256)
+        result.slices.append((placed.file, encoded))
+
+
+def _place(row: FileRow, placed: PlacedSlice) -> tuple[int, float]:
+    """Return index and position: from the name of a single-slice file that has a number, else from the volume."""
+    if row.number is None or row.first is None or row.last is None or placed.index > 0:
+        return placed.index, placed.position
+    return row.number, (row.number - row.first) / (row.last - row.first) if row.last > row.first else 0.5
+
+
+def open_source(data: bytes, *, axis: Axis, volume: int) -> Volume:
+    """Read a file by what its content is, whatever its name says."""
+    kind = sniff(data[:540])
+    if kind == "image":
+        from data_tools.readers.image_folder import read_image
+
+        return read_image(data)
+    if kind == "nifti":
+        from data_tools.readers.nifti import read_nifti
+
+        return read_nifti(data, axis=axis, volume=volume)
+    if kind == "dicom":
+        from data_tools.readers.dicom import read_series
+
+        series = read_series([data])
+        if series.unreadable:
+            raise UnreadableError(series.unreadable[0])
+        return series
+    raise UnreadableError("not an image, NIfTI or DICOM file" if data else "empty")
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the content of a file as it was at one moment; UnreadableError if it changed meanwhile."""
+    with path.open("rb") as stream:
+        before = os.fstat(stream.fileno())
+        if before.st_size > MAX_FILE_BYTES:
+            raise UnreadableError(f"{before.st_size} bytes, more than the limit of {MAX_FILE_BYTES}")
+        data = stream.read(before.st_size + 1)
+        after = os.fstat(stream.fileno())
+    if len(data) != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
+        raise UnreadableError("it changed while it was read")
+    return data
+
+
+_decoder: Decoder | None = None  # one a worker process, made when it starts
+
+
+def prepare(settings: DecodeSettings) -> None:
+    """Make this process ready for ``decode_batch``."""
+    global _decoder
+    _decoder = Decoder(settings)
+
+
+def start_worker(settings: DecodeSettings) -> None:
+    """Make a process a worker: deaf to Ctrl-C (the parent answers it), and ending with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    prepare(settings)
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def decode_batch(batch: Sequence[Sequence[FileRow]]) -> list[DecodedVolume]:
+    """Decode several volumes with the decoder of this process."""
+    assert _decoder is not None, "prepare runs first"
+    with warnings.catch_warnings():  # what is wrong with a file comes as an exception
+        warnings.simplefilter("ignore")
+        return [_decoder.decode(rows) for rows in batch]
+
+
+def read_keys(base: Path, paths: Sequence[str]) -> list[tuple[str, SeriesKey]]:
+    """Return each path with patient, study and series of that DICOM file; empty texts where a header cannot be read."""
+    from data_tools.readers.dicom import SeriesKey, read_key
+
+    keys = []
+    for path in paths:
+        try:
+            with (base / path).open("rb") as stream:
+                keys.append((path, read_key(stream)))
+        # What is wrong with the file is said when its pixels are read.
+        except Exception:
+            keys.append((path, SeriesKey("", "", "")))
+    return keys

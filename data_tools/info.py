@@ -1,0 +1,74 @@
+"""What a packed file holds: ``info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_tools.console import say
+from data_tools.slice_format import SPLITS
+from data_tools.slicefile import SliceReader
+
+
+def info(file: Path, *, as_json: bool) -> None:
+    """Print what ``file`` holds, for people or as one JSON object."""
+    with SliceReader(file) as reader:
+        facts = describe(reader)
+    if as_json:
+        say(json.dumps(facts, indent=1, sort_keys=True))
+        return
+    say(f"{file}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
+    for line in summary_lines(facts):
+        say(f"  {line}")
+
+
+def describe(reader: SliceReader) -> dict[str, Any]:
+    """Return counts of slices and subjects, and the attributes, as plain values; JSON can hold them."""
+    split_of_subject = np.full(len(reader.subjects), len(SPLITS), np.uint8)
+    groups: dict[str, dict[str, Any]] = {
+        group.name: {
+            "height": group.height,
+            "width": group.width,
+            "dtype": group.dtype,
+            "slices": group.count,
+            "splits": _count_splits(reader, group.name, split_of_subject),
+        }
+        for group in reader.groups
+    }
+    splits = {split: sum(group["splits"][split] for group in groups.values()) for split in SPLITS}
+    return {
+        **reader.attributes,
+        "slices": sum(group.count for group in reader.groups),
+        "sources": reader.source_count,
+        "groups": groups,
+        "splits": splits,
+        "subjects": {split: int((split_of_subject == n).sum()) for n, split in enumerate(SPLITS)},
+        "classes": reader.classes,
+    }
+
+
+def _count_splits(reader: SliceReader, group: str, split_of_subject: npt.NDArray[np.uint8]) -> dict[str, int]:
+    """Count the slices of each split, and note the split of each subject."""
+    counts = np.zeros(256, np.int64)
+    for subject, split in reader.blocks(group, "subject", "split"):
+        counts += np.bincount(split, minlength=len(counts))
+        split_of_subject[subject] = split
+    return {split: int(counts[number]) for number, split in enumerate(SPLITS)}
+
+
+def summary_lines(facts: dict[str, Any]) -> list[str]:
+    """Return what ``describe`` found as short lines."""
+    lines = [f"{name}: {group['slices']} slices" for name, group in facts["groups"].items()]
+    parts = [f"{split} {facts['splits'][split]} ({facts['subjects'][split]} subjects)" for split in SPLITS]
+    lines.append("splits: " + ", ".join(parts))
+    lines.append("subjects by: " + ", ".join(f"{rule} ({n})" for rule, n in facts["subject_rules"].items()))
+    if facts["classes"]:
+        lines.append("classes: " + ", ".join(facts["classes"]))
+    settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items() if value is not None)
+    lines.append(f"packed with: {settings}, compression {facts['compression']}")
+    lines.append(f"digest {facts['digest']}")
+    return lines

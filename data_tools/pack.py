@@ -1,0 +1,225 @@
+"""Packs slices of any kind into one HDF5 file: ``pack``."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from data_tools.catalog import Catalog, FileRow
+from data_tools.console import CommandError, UsageError, note, one_line, progress, say, warn
+from data_tools.decode import DecodedVolume, DecodeSettings, decode_batch, read_keys
+from data_tools.info import describe, summary_lines
+from data_tools.leaks import shared_pixels
+from data_tools.scan import base_folder, scan
+from data_tools.settings import PackSettings
+from data_tools.slice_format import SPLITS, first_line
+from data_tools.slicefile import SliceReader
+from data_tools.slicewriter import SliceWriter
+from data_tools.splits import split_of_folder
+from data_tools.staging import publish, staged
+from data_tools.subjects import SubjectRules, SubjectTable, compiled_pattern
+from data_tools.workers import Run, decoding
+
+_BATCH_FILES = 32
+_BATCH_BYTES = 1 << 20
+"""Small files go to the workers together, so that sending them costs little."""
+
+
+def pack(settings: PackSettings) -> None:
+    """Pack ``settings.src`` into ``settings.output``, with a report beside it.
+
+    Raises CommandError, and leaves nothing behind, where no slice can be read, where a subject or the same pixels
+    would be on both sides of a split, where ``strict`` forbids what was skipped, or where the disk is full.
+    """
+    if settings.output.exists() and not settings.overwrite:
+        raise UsageError(f"{settings.output} exists; --overwrite replaces it")
+    base_folder(settings.src)
+    try:
+        with staged(settings.output) as folder, contextlib.closing(_Packing(settings, folder)) as packing:
+            packing.read()
+            packing.finish()
+    except (OSError, RuntimeError, sqlite3.Error) as error:
+        raise CommandError(f"{settings.output}: could not be written ({first_line(error)})") from error
+
+
+class _Packing:
+    """One run of ``pack``: what is known, what is written, and what is counted."""
+
+    def __init__(self, settings: PackSettings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._catalog = Catalog(folder / "catalog.sqlite")
+        table = SubjectTable.read(settings.subjects) if settings.subjects else None
+        self._table = table
+        self._classes = table.classes if table else []
+        self._rules = SubjectRules(table, compiled_pattern(settings.subject_pattern))
+        self._writer: SliceWriter | None = None
+        self._counts = Counter[str]()
+
+    def close(self) -> None:
+        """Close what is open; after an error the file need not be whole."""
+        self._catalog.close()
+        if self._writer is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                self._writer.close()
+
+    def read(self) -> None:
+        """Read every file and stream its slices into the staged file."""
+        settings, catalog = self._settings, self._catalog
+        base = scan(settings.src, catalog, self._skip)
+        self._writer = SliceWriter(
+            self._folder / "slices.h5", compression=settings.compression, path_bytes=catalog.longest_path
+        )
+        decode = DecodeSettings(
+            base, settings.axis, settings.volume, settings.window, settings.min_foreground, settings.compression
+        )
+        with decoding(settings.processes, decode) as run:
+            self._note_series(run, base)
+            volumes = itertools.chain.from_iterable(run(decode_batch, _batches(catalog.files())))
+            for volume in progress(volumes, total=catalog.count_volumes(), label="packing"):
+                self._add(volume, self._writer)
+
+    def finish(self) -> None:
+        """Decide the splits, look for leaks, write the rest and put the file in its place."""
+        self._refuse()
+        assert self._writer is not None, "read comes first"
+        splits = self._catalog.assign_splits(self._settings.split_shares)
+        self._check_leaks(self._writer, splits)
+        self._writer.write_names("subjects", self._catalog.subject_names(), self._catalog.longest_name())
+        self._writer.write_names("classes", self._classes, max((len(n.encode()) for n in self._classes), default=1))
+        self._writer.finish(splits, {"settings": self._recorded(), "subject_rules": self._catalog.rules()})
+        self._writer.close()
+        with SliceReader(self._folder / "slices.h5") as reader:
+            facts = describe(reader)
+        self._write_report(facts)
+        publish(self._folder / "report.json", self._settings.report)
+        publish(self._folder / "slices.h5", self._settings.output)
+        self._say(facts)
+
+    def _note_series(self, run: Run, base: Path) -> None:
+        paths = self._catalog.dicom_paths()
+        chunks = iter(lambda: list(itertools.islice(paths, _BATCH_FILES)), [])
+        for keys in run(partial(read_keys, base), chunks):
+            for path, key in keys:
+                self._catalog.add_series(path, patient=key.patient, study=key.study, series=key.series)
+        shared = sorted(self._catalog.shared_patients())
+        if shared:
+            names = ", ".join(repr(name) for name in shared[:3]) + (" ..." if len(shared) > 3 else "")
+            warn(f"DICOM patient ids that are empty or shared by several studies ({names}): each series is a subject")
+
+    def _skip(self, path: str, reason: str, *, readable: bool = False) -> None:
+        """Name a file that gives no slice: one line on stderr, and one entry in the report."""
+        self._counts["skipped"] += 1
+        self._counts["unreadable"] += not readable
+        note(one_line(f"{path}: {reason}"))
+        self._catalog.add_skipped(path, one_line(reason))
+
+    def _add(self, volume: DecodedVolume, writer: SliceWriter) -> None:
+        for number, reason in sorted(volume.unreadable.items()):
+            self._skip(volume.rows[number].path, reason)
+        owners: dict[int, tuple[int, int, int]] = {}
+        for number, encoded in volume.slices:
+            if number not in owners:
+                owners[number] = self._add_source(volume, number, writer)
+            source, subject, label = owners[number]
+            writer.add_slice(encoded, source=source, subject=subject, label=label)
+        self._counts["slices"] += len(volume.slices)
+        for number, dropped in sorted(volume.dropped.items()):
+            self._counts["dropped"] += dropped
+            if number not in owners:
+                self._skip(volume.rows[number].path, "empty: --min-foreground leaves no slice of it", readable=True)
+
+    def _add_source(self, volume: DecodedVolume, number: int, writer: SliceWriter) -> tuple[int, int, int]:
+        """Write a file that gives slices; return its number, its subject's, and its class or -1."""
+        path, facts = volume.rows[number].path, volume.facts[number]
+        patient, series = self._catalog.patient_of(path) if volume.rows[number].is_dicom else ("", "")
+        owner = self._rules.owner(path, patient=patient, series=series)
+        source = writer.add_source(
+            one_line(path),
+            sha256=np.frombuffer(facts.sha256, np.uint8),
+            slope=facts.slope,
+            intercept=facts.intercept,
+            noisy_air=facts.noisy_air,
+        )
+        label = self._classes.index(owner.label) if owner.label is not None else -1
+        return source, self._catalog.add_subject(owner, split_of_folder(path), path), label
+
+    def _refuse(self) -> None:
+        """Raise where there is nothing to write, or something that must not be."""
+        skipped = self._counts["skipped"]
+        if not self._counts["slices"]:
+            sources = " ".join(map(str, self._settings.src))
+            raise CommandError(f"{sources}: no slice that can be packed ({skipped} files skipped)")
+        if self._settings.strict and self._counts["unreadable"]:
+            raise CommandError(f"--strict: {self._counts['unreadable']} files could not be read; nothing is written")
+
+    def _check_leaks(self, writer: SliceWriter, splits: npt.NDArray[np.uint8]) -> None:
+        for group in writer.groups():
+            for pair in shared_pixels(group, splits):
+                a, b = (_where(writer, group, row, splits) for row in pair)
+                raise CommandError(
+                    f"the same pixels are on both sides of a split: {a} and {b}\n"
+                    "remove one, or give both the same subject with --subjects"
+                )
+
+    def _recorded(self) -> dict[str, Any]:
+        """Return the settings that decide what is in the file; no path of this machine is among them."""
+        settings = self._settings
+        return {
+            "axis": settings.axis,
+            "volume": settings.volume,
+            "min_foreground": settings.min_foreground,
+            "subjects_sha256": self._table.digest if self._table else None,
+            "subject_pattern": settings.subject_pattern,
+            "split_shares": list(settings.split_shares),
+            "window": list(settings.window) if settings.window else None,
+        }
+
+    def _write_report(self, facts: dict[str, Any]) -> None:
+        """Write the report a line an entry, so that it need not be in memory however long it is."""
+        head = json.dumps(facts | {"dropped": self._counts["dropped"]}, indent=1, sort_keys=True)
+        with (self._folder / "report.json").open("w") as file:
+            file.write(head.removesuffix("\n}") + ',\n "skipped": [')
+            for number, (path, reason) in enumerate(self._catalog.skipped()):
+                file.write(("," if number else "") + "\n  " + json.dumps({"path": path, "reason": reason}))
+            file.write("\n ]\n}\n")
+
+    def _say(self, facts: dict[str, Any]) -> None:
+        say(f"{self._settings.output}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
+        for line in summary_lines(facts):
+            say(f"  {line}")
+        say(f"  left out: {self._counts['dropped']} empty slices; {self._counts['skipped']} files (see the report)")
+        for split, subjects in facts["subjects"].items():
+            if not subjects:
+                warn(f"no subject is in {split}: there are too few, or its share is 0")
+
+
+def _batches(rows: Iterable[FileRow]) -> Iterator[list[list[FileRow]]]:
+    """Put volumes together to batches for the workers: a DICOM series is one volume, any other file one by itself."""
+    batch: list[list[FileRow]] = []
+    size = 0
+    for is_dicom, volume in itertools.groupby(rows, key=lambda row: row.volume if row.is_dicom else None):
+        for files in [list(volume)] if is_dicom else ([row] for row in volume):
+            batch.append(files)
+            size += sum(row.size for row in files)
+            if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _where(writer: SliceWriter, group: h5py.Group, row: int, splits: npt.NDArray[np.uint8]) -> str:
+    split = SPLITS[splits[group["subject"][row]]]
+    return f"{writer.source_path(int(group['source'][row]))} ({split})"

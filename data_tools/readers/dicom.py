@@ -1,0 +1,209 @@
+"""DICOM: single and multi-frame files, put together to series that are sorted by position."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pydicom
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from data_tools.readers.slice import (
+    MAX_VOLUME_BYTES,
+    PlacedSlice,
+    RawSlice,
+    UnreadableError,
+    Volume,
+    check_sides,
+    reason,
+    to_stored,
+)
+
+_KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+_HEAD = 1024  # bytes in which a file names its transfer syntax
+_MAX_DEFLATE_RATIO = 1032  # zlib cannot pack better
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
+
+class SeriesKey(NamedTuple):
+    """What tells which series, study and patient a file belongs to; empty where the file does not say."""
+
+    patient: str
+    study: str
+    series: str
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame and what sorts it within its series."""
+
+    slice: RawSlice
+    file: int
+    directions: tuple[float, ...]
+    """Of rows and columns, six numbers; empty where the file does not say."""
+
+    height: float
+    """Distance along the normal of the slices, in mm; 0 where the file does not say."""
+
+    instance: int
+    number: int
+
+
+def read_key(stream: BinaryIO) -> SeriesKey:
+    """Read which series a DICOM file belongs to, without its pixels; raise whatever a damaged file leads to."""
+    head = stream.read(_HEAD)
+    _check_deflated(head, stream.seek(0, io.SEEK_END))
+    stream.seek(0)
+    header = pydicom.dcmread(stream, force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
+    return SeriesKey(*(str(header.get(name) or "").strip() for name in _KEYWORDS))
+
+
+def read_series(files: Sequence[bytes | None]) -> Volume:
+    """Read the files of one series and put their frames in order of position.
+
+    A file given as None is passed over. Frames at equal places (echoes, time points) keep their instance numbers'
+    order and share a position; without any place in the files the instance numbers alone give it.
+    """
+    frames: list[_Frame] = []
+    unreadable: dict[int, str] = {}
+    for file, data in enumerate(files):
+        if data is not None:
+            try:
+                frames += _read_frames(data, file)
+            # pydicom and its decoders raise whatever a damaged file leads them to.
+            except Exception as error:
+                unreadable[file] = reason(error)
+    planes = _planes(frames)
+    order = [(planes[n], f.height, f.instance, f.file, f.number) for n, f in enumerate(frames)]
+    frames = [frames[n] for n in sorted(range(len(frames)), key=order.__getitem__)]
+    places = _places(sorted(order), placed=any(frame.directions for frame in frames))
+    last = max(places, default=0)
+    slices = [
+        PlacedSlice(frame.slice, index, place / last if last else 0.5, frame.file)
+        for index, (frame, place) in enumerate(zip(frames, places, strict=True))
+    ]
+    return Volume(slices, noisy_air=True, unreadable=unreadable)
+
+
+def _planes(frames: Sequence[_Frame]) -> list[int]:
+    """Number the planes in the order they appear: a scout series holds several, each a stack of its own."""
+    seen: list[tuple[float, ...]] = []
+    planes = []
+    for frame in frames:
+        plane = (n for n, one in enumerate(seen) if len(one) == len(frame.directions) and _close(one, frame.directions))
+        planes.append(next(plane, len(seen)))
+        if planes[-1] == len(seen):
+            seen.append(frame.directions)
+    return planes
+
+
+def _close(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return all(abs(x - y) < 0.05 for x, y in zip(a, b, strict=True))
+
+
+def _places(order: Sequence[tuple[float, ...]], *, placed: bool) -> list[int]:
+    """Return for each sorted frame the number of its place; where heights are known, equal ones share it."""
+    places: list[int] = []
+    for number, key in enumerate(order):
+        same = placed and number > 0 and key[:2] == order[number - 1][:2]
+        places.append(0 if not number else places[-1] if same else places[-1] + 1)
+    return places
+
+
+def _check_deflated(head: bytes, size: int) -> None:
+    if DeflatedExplicitVRLittleEndian.encode() in head and size * _MAX_DEFLATE_RATIO > MAX_VOLUME_BYTES:
+        raise UnreadableError("a deflated DICOM file too large to be unpacked safely")
+
+
+def _read_frames(data: bytes, file: int) -> list[_Frame]:
+    _check_deflated(data[:_HEAD], len(data))
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        raise UnreadableError("DICOM without pixels")
+    check_sides(int(dataset.Rows), int(dataset.Columns))
+    count = int(dataset.get("NumberOfFrames") or 1)
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    size = dataset.Rows * dataset.Columns * count * samples * math.ceil(dataset.BitsAllocated / 8)
+    if not 0 < size <= MAX_VOLUME_BYTES:
+        raise UnreadableError(f"a header that claims {size} bytes of pixels")
+    values = _gray(dataset, count, samples)
+    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    rescale = _rescale(dataset, 0)
+    if any(_rescale(dataset, number) != rescale for number in range(1, count)):
+        raise UnreadableError("its frames have different rescale slopes; split it into single frames")
+    return [
+        _Frame(
+            RawSlice(to_stored(np.ascontiguousarray(values[number])), *rescale, inverted=inverted),
+            file,
+            *_place(dataset, number),
+            instance=int(dataset.get("InstanceNumber") or 0),
+            number=number,
+        )
+        for number in range(count)
+    ]
+
+
+def _gray(dataset: pydicom.Dataset, count: int, samples: int) -> np.ndarray[Any, Any]:
+    """Return the stored values (frames, H, W)."""
+    if not hasattr(dataset.file_meta, "TransferSyntaxUID"):  # files from before part 10 do not name it
+        dataset.file_meta.TransferSyntaxUID = _guessed_syntax(dataset)
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    if photometric == "PALETTE COLOR":
+        raise UnreadableError("DICOM with a colour palette; convert it to gray")
+    values: np.ndarray[Any, Any] = pixel_array(dataset, raw=photometric.startswith("MONO"))
+    if samples > 1:
+        if (values != values[..., :1]).any():
+            raise UnreadableError("it is in colour, not gray stored as RGB; convert it to gray")
+        values = values[..., 0]
+    return values.reshape(count, int(dataset.Rows), int(dataset.Columns))
+
+
+def _guessed_syntax(dataset: pydicom.Dataset) -> UID:
+    implicit, little = dataset.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _functional_group(dataset: pydicom.Dataset, name: str, number: int) -> pydicom.Dataset:
+    """Return where an enhanced multi-frame file says ``name`` of a frame; the dataset itself in a plain file."""
+    for groups, which in (("PerFrameFunctionalGroupsSequence", number), ("SharedFunctionalGroupsSequence", 0)):
+        sequence = dataset.get(groups)
+        if sequence and which < len(sequence) and sequence[which].get(name):
+            group: pydicom.Dataset = sequence[which][name][0]
+            return group
+    return dataset
+
+
+def _rescale(dataset: pydicom.Dataset, number: int) -> tuple[float, float]:
+    group = _functional_group(dataset, "PixelValueTransformationSequence", number)
+    slope, intercept = group.get("RescaleSlope"), group.get("RescaleIntercept")
+    # A slope of 0 would make everything one value: files that say so mean "none".
+    return float(slope or 1.0), float(intercept or 0.0)
+
+
+def _place(dataset: pydicom.Dataset, number: int) -> tuple[tuple[float, ...], float]:
+    """Return the directions of a frame and its height along the normal; ``((), 0.0)`` where they are not said."""
+    directions = _functional_group(dataset, "PlaneOrientationSequence", number).get("ImageOrientationPatient")
+    corner = _functional_group(dataset, "PlanePositionSequence", number).get("ImagePositionPatient")
+    if not directions or not corner or len(directions) != 6 or len(corner) != 3:
+        return (), 0.0
+    rows, columns = np.array(directions[:3], float), np.array(directions[3:], float)
+    height = float(np.cross(rows, columns) @ np.array(corner, float))
+    if not math.isfinite(height):
+        return (), 0.0
+    return (*rows.tolist(), *columns.tolist()), round(height, 3)

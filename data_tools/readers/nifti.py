@@ -1,0 +1,126 @@
+"""NIfTI-1 and NIfTI-2 in one file, plain or gzipped: 2-D slices, 3-D volumes, one volume of a 4-D series.
+
+The header is nibabel's; the voxels are read here, so that only the chosen volume is unpacked and raw values stay raw.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import math
+import zlib
+from typing import Any, BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from data_tools.choices import Axis
+from data_tools.readers.slice import (
+    MAX_FILE_BYTES,
+    MAX_VOLUME_BYTES,
+    PlacedSlice,
+    RawSlice,
+    UnreadableError,
+    Volume,
+    check_sides,
+    spread,
+    to_stored,
+)
+
+# What nibabel finds odd in a header it either raises or accepts; its remarks on stderr help nobody.
+logging.getLogger("nibabel").setLevel(logging.CRITICAL)
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
+_WORLD_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2, "auto": 2}
+"""The world axis (right, anterior, superior) that a plane's slices follow each other along."""
+
+
+def read_nifti(data: bytes, *, axis: Axis, volume: int) -> Volume:
+    """Read the slices of a file along ``axis`` (``auto``: axial by the affine); ``volume`` chooses in a 4-D file.
+
+    Rows and columns are the two other voxel axes, in the order of the world axes nearest to them (right, anterior,
+    superior); they are transposed where need be and never flipped. A 2-D file is one slice, as it is stored.
+    """
+    zipped = data[:2] == b"\x1f\x8b"
+    stream = cast(BinaryIO, gzip.GzipFile(fileobj=io.BytesIO(data)) if zipped else io.BytesIO(data))
+    try:
+        header = _header(stream)
+        voxels = to_stored(_voxels(stream, header, volume, available=None if zipped else len(data)))
+        if zipped:
+            _read_to_the_end(stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableError(f"a truncated or damaged gzip file ({error})") from error
+    slope, intercept = header.get_slope_inter()
+    planes = np.moveaxis(voxels, _axis_order(voxels.shape, header.get_best_affine(), axis), (0, 1, 2))
+    check_sides(*planes.shape[1:])
+    count = len(planes)
+    slices = [
+        PlacedSlice(
+            RawSlice(np.ascontiguousarray(plane), 1.0 if slope is None else slope, intercept or 0.0),
+            number,
+            spread(number, count),
+        )
+        for number, plane in enumerate(planes)
+    ]
+    return Volume(slices, noisy_air=False)
+
+
+def _header(stream: BinaryIO) -> Any:
+    start = stream.read(4)
+    stream.seek(0)
+    sizes = {int.from_bytes(start, "little"), int.from_bytes(start, "big")}
+    if not sizes & {348, 540}:
+        raise UnreadableError("a gzip file that holds no NIfTI")
+    header = (nib.Nifti2Header if 540 in sizes else nib.Nifti1Header).from_fileobj(stream)
+    if bytes(header["magic"])[:2] == b"ni":
+        raise UnreadableError("half of a two-file NIfTI (.hdr and .img); convert it to one .nii")
+    return header
+
+
+def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int | None) -> npt.NDArray[Any]:
+    """Return the voxels (X, Y, Z) of the chosen volume as stored; a 2-D file has Z = 1."""
+    shape = tuple(int(size) for size in header.get_data_shape())
+    dtype = header.get_data_dtype()
+    if any(size < 1 for size in shape) or len(shape) < 2:
+        raise UnreadableError(f"a header that claims a shape of {shape}")
+    if math.prod(shape[4:]) > 1:
+        raise UnreadableError(f"{len(shape)} dimensions; 2, 3 and 4 are read")
+    volumes = shape[3] if len(shape) > 3 else 1
+    if not 0 <= volume < volumes:
+        raise UnreadableError(f"there is no volume {volume}; it has {volumes}")
+    space = (*shape[:3], 1)[:3]
+    size = math.prod(space) * dtype.itemsize
+    if size > MAX_VOLUME_BYTES:
+        raise UnreadableError(f"a header that claims {math.prod(space)} voxels, more than is read at once")
+    start = max(int(header.get_data_offset()), header.sizeof_hdr if hasattr(header, "sizeof_hdr") else 348)
+    start += volume * size
+    if available is not None and start + size > available:
+        raise UnreadableError("truncated: it ends before its voxels do")
+    stream.seek(start)
+    raw = stream.read(size)
+    if len(raw) < size:
+        raise UnreadableError("truncated: it ends before its voxels do")
+    return np.frombuffer(raw, dtype).reshape(space, order="F")
+
+
+def _read_to_the_end(stream: BinaryIO) -> None:
+    """Unpack the rest and drop it: gzip's checksum of everything stands at the end."""
+    while stream.read(1 << 20):
+        if stream.tell() > MAX_FILE_BYTES:
+            raise UnreadableError(f"a gzip file that unpacks to more than {MAX_FILE_BYTES} bytes")
+
+
+def _axis_order(shape: tuple[int, ...], affine: npt.NDArray[np.float64], axis: Axis) -> tuple[int, int, int]:
+    """Return the voxel axes for (slices, rows, columns)."""
+    if shape.count(1) == 1:  # one slice, whatever the plane asked for
+        single = shape.index(1)
+        rows, columns = (number for number in range(3) if number != single)
+        return single, rows, columns
+    world = nib.orientations.io_orientation(affine)[:, 0]
+    if np.isnan(world).any():
+        world = np.arange(3.0)
+    slices = int(np.flatnonzero(world == _WORLD_AXIS[axis])[0])
+    rows, columns = sorted((number for number in range(3) if number != slices), key=lambda number: world[number])
+    return slices, rows, columns

@@ -1,0 +1,220 @@
+"""Reading a packed-slices file: ``SliceReader``.
+
+Imports numpy and h5py only, so that whatever trains can read slices without what packs them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from data_tools.console import CommandError, UsageError
+from data_tools.slice_format import (
+    BLOCK_ROWS,
+    COLUMNS,
+    FORMAT,
+    SPLITS,
+    VERSION,
+    SliceGroup,
+    damage_named,
+    open_packed,
+    read_attributes,
+    read_groups,
+)
+
+__all__ = [
+    "FORMAT",
+    "SPLITS",
+    "VERSION",
+    "SliceGroup",
+    "SliceIndex",
+    "SliceReader",
+    "scale_to_unit",
+]
+
+
+@dataclass(frozen=True)
+class SliceIndex:
+    """What is known of each slice of a group: arrays with one entry a row."""
+
+    source: npt.NDArray[np.uint32]
+    subject: npt.NDArray[np.uint32]
+    slice_index: npt.NDArray[np.int32]
+    position: npt.NDArray[np.float32]
+    split: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.int32]
+    window: npt.NDArray[np.float64]
+    noisy_air: npt.NDArray[np.bool_]
+
+
+def scale_to_unit(
+    raw: npt.NDArray[Any], window: npt.NDArray[np.float64] | tuple[float, float]
+) -> npt.NDArray[np.float32]:
+    """Scale stored values to float32 in [0, 1]: ``window`` = (value of 0, value of 1), clipped outside.
+
+    A window that falls (first value above the second) inverts. NaN becomes 0.
+    """
+    low, high = np.float32(window[0]), np.float32(window[1])
+    if low == high:
+        return np.zeros(raw.shape, np.float32)
+    unit: npt.NDArray[np.float32] = np.subtract(raw, low, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.divide(unit, high - low, out=unit)
+    np.clip(unit, 0.0, 1.0, out=unit)
+    if raw.dtype.kind == "f":
+        np.nan_to_num(unit, copy=False)
+    return unit
+
+
+class SliceReader:
+    """Reads a packed file. Opens it when first needed, anew in each process; pickles as its path alone.
+
+    Every pixel is checked against its checksum when a process reads it first. Everything raises CommandError,
+    naming the file, where the file is missing, not ours, of another version, or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: h5py.File | None = None
+        self._process = 0
+
+    def __reduce__(self) -> tuple[type[SliceReader], tuple[Path]]:
+        return SliceReader, (self.path,)
+
+    def __enter__(self) -> SliceReader:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def _open(self) -> h5py.File:
+        # A handle that came through a fork shares its file position and locks with the parent: never use it.
+        if self._file is None or self._process != os.getpid():
+            self._file = open_packed(self.path)
+            self._process = os.getpid()
+            self._indexes: dict[str, SliceIndex] = {}
+            self._pixels: dict[str, tuple[h5py.Dataset, npt.NDArray[np.bool_]]] = {}
+        return self._file
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """What the file says of itself: format, version, digest, compression, settings, subject_rules."""
+        with damage_named(self.path, "its attributes"):
+            return read_attributes(self._open())
+
+    @property
+    def digest(self) -> str:
+        """A hash of the pixels and the index, written at packing; the same content has the same digest."""
+        return str(self.attributes["digest"])
+
+    @cached_property
+    def groups(self) -> tuple[SliceGroup, ...]:
+        """The groups, sorted by name."""
+        return read_groups(self.path, self._open())
+
+    @cached_property
+    def source_count(self) -> int:
+        """How many files the slices come from."""
+        with damage_named(self.path, "/sources/path"):
+            return len(self._open()["sources/path"])
+
+    @cached_property
+    def subjects(self) -> list[str]:
+        """The names of the subjects; the column ``subject`` counts in them."""
+        with damage_named(self.path, "/subjects/name"):
+            return [name.decode() for name in self._open()["subjects/name"][:]]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes; the column ``label`` counts in them."""
+        with damage_named(self.path, "/classes/name"):
+            return [name.decode() for name in self._open()["classes/name"][:]]
+
+    def group(self, name: str) -> SliceGroup:
+        """Return the group called ``name``."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        names = ", ".join(group.name for group in self.groups)
+        raise CommandError(f"{self.path}: holds no group {name}; it has {names}")
+
+    def index(self, group: str) -> SliceIndex:
+        """Return the index of a group, read once a process (about 40 bytes a slice)."""
+        file = self._open()
+        if group not in self._indexes:
+            found = self.group(group)
+            with damage_named(self.path, f"the index of {group}"):
+                self._indexes[group] = _read_index(file, found)
+        return self._indexes[group]
+
+    def rows(self, group: str, split: str) -> npt.NDArray[np.int64]:
+        """Return the row numbers of a split in file order; ``all`` gives every row."""
+        if split == "all":
+            return np.arange(self.group(group).count)
+        if split not in SPLITS:
+            raise UsageError(f"there is no split {split!r}; allowed: {', '.join(SPLITS)}, all")
+        return np.flatnonzero(self.index(group).split == SPLITS.index(split))
+
+    def blocks(self, group: str, *columns: str) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+        """Yield ``columns`` of a group block by block, for what looks at all slices without holding its index."""
+        file, count = self._open(), self.group(group).count
+        for start in range(0, count, BLOCK_ROWS):
+            with damage_named(self.path, f"the index of {group}"):
+                arrays = [file[f"images/{group}/{column}"][start : start + BLOCK_ROWS] for column in columns]
+            yield tuple(arrays)
+
+    def read(self, group: str, row: int) -> npt.NDArray[Any]:
+        """Return the stored pixels (H, W) of a row as they are in the file."""
+        shape = self.group(group)
+        if not 0 <= row < shape.count:
+            raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
+        dataset, verified = self._dataset(shape)
+        with damage_named(self.path, f"{group} row {row}"):
+            if not verified[row]:
+                pixels: npt.NDArray[Any] = dataset[row]
+                # Without compression a chunk that was checked once can be taken as it is: three times faster.
+                verified[row] = self.attributes["compression"] == "none"
+                return pixels
+            _, chunk = dataset.id.read_direct_chunk((row, 0, 0))
+            flat = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
+            return flat.reshape(shape.height, shape.width).copy()
+
+    def read_rows(self, group: str, rows: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the stored pixels (n, H, W) of several rows, in the order asked."""
+        return np.stack([self.read(group, int(row)) for row in np.asarray(rows)])
+
+    def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
+        """Return a slice (H, W) as float32 in [0, 1]: its window applied and clipped."""
+        return scale_to_unit(self.read(group, row), self.index(group).window[row])
+
+    def _dataset(self, group: SliceGroup) -> tuple[h5py.Dataset, npt.NDArray[np.bool_]]:
+        file = self._open()
+        if group.name not in self._pixels:
+            dataset = file[f"images/{group.name}/slices"]
+            self._pixels[group.name] = dataset, np.zeros(group.count, np.bool_)
+        return self._pixels[group.name]
+
+
+def _read_index(file: h5py.File, group: SliceGroup) -> SliceIndex:
+    columns = {name: file[f"images/{group.name}/{name}"][:] for name in COLUMNS if name != "sha256"}
+    noisy_air = file["sources/noisy_air"][:].astype(np.bool_)
+    limits = {"source": len(noisy_air), "subject": len(file["subjects/name"]), "split": len(SPLITS)}
+    for name, limit in limits.items():
+        if group.count and columns[name].max() >= limit:
+            raise ValueError(f"{name} {columns[name].max()} of {limit}")
+    return SliceIndex(**columns, noisy_air=noisy_air[columns["source"]])

@@ -1,0 +1,50 @@
+"""Files that are either whole under their name or not there: written beside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.scan import STAGING
+
+
+@contextlib.contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """Provide a folder beside ``output`` to write in, and remove it afterwards, with what killed runs left."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f"{STAGING}{output.name}-"
+    for left in output.parent.glob(f"{glob.escape(prefix)}*"):
+        _remove_if_dead(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
+    try:
+        with (folder / "lock").open("w") as lock:
+            with contextlib.suppress(OSError):  # some file systems have no locks: then nothing is ever removed
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    """Remove a staging folder whose process is gone: a lock ends with its process, however that ended."""
+    with contextlib.suppress(OSError), (folder / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+
+
+def publish(staged_file: Path, output: Path) -> None:
+    """Put a finished file under its name, safe against a power cut: synced, renamed, and the rename synced."""
+    with staged_file.open("rb") as file:
+        os.fsync(file.fileno())
+    staged_file.replace(output)
+    folder = os.open(output.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

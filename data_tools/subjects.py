@@ -1,0 +1,126 @@
+"""Whose slice it is: a subject, and perhaps a class, for every file."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from data_tools.console import CommandError, UsageError, one_line
+
+KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
+"""OASIS's ``case_001`` and BIDS's ``sub-01``, in the file's name or else in a folder's."""
+
+_SLICE_NUMBER = re.compile(r"[_-]slice[_-]?(\d+)", re.IGNORECASE)
+_SUFFIXES = re.compile(r"(\.(nii|gz|png|jpe?g|tiff?|bmp|dcm|ima))+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a file is, and by which rule."""
+
+    subject: str
+    rule: str
+    """``subjects file``, ``subject pattern``, ``known name``, ``patient id``, ``series`` or ``file name``."""
+
+    label: str | None = None
+    """The name of its class, if the subjects file gives one."""
+
+
+def stem(path: str) -> str:
+    """Return a file's name without suffixes and slice number: ``case_001_slice_0.nii.png`` -> ``case_001``."""
+    name = PurePosixPath(path).name
+    short = _SLICE_NUMBER.sub("", _SUFFIXES.sub("", name))
+    return short or name
+
+
+def volume_of(path: str) -> tuple[str, int | None]:
+    """Return which volume a file's name says it is a slice of, and the slice's number, if it says so."""
+    name = PurePosixPath(path).name
+    numbers = _SLICE_NUMBER.findall(name)
+    if not numbers or len(numbers[-1]) > 9:
+        return path, None
+    return str(PurePosixPath(path).with_name(_SLICE_NUMBER.sub("", name))), int(numbers[-1])
+
+
+class SubjectRules:
+    """Applies, in this order: the subjects file, the pattern, known names, and what DICOM or the file's name says."""
+
+    def __init__(self, table: SubjectTable | None, pattern: re.Pattern[str] | None) -> None:
+        self._table = table
+        self._pattern = pattern
+
+    def owner(self, path: str, *, patient: str = "", series: str = "") -> Owner:
+        """Return whose the file at ``path`` (relative, with /) is; ``patient`` or ``series`` come from DICOM."""
+        owner = self._owner(path, patient, series)
+        return replace(owner, subject=one_line(owner.subject))
+
+    def _owner(self, path: str, patient: str, series: str) -> Owner:
+        if self._table is not None and (owner := self._table.owner(path)):
+            return owner
+        if self._pattern is not None and (found := self._pattern.search(path)):
+            subject = found[1] if self._pattern.groups else found[0]
+            if subject:
+                return Owner(subject, "subject pattern")
+        known = KNOWN_NAMES.search(PurePosixPath(path).name) or KNOWN_NAMES.search(path)
+        if known:
+            return Owner(known[1], "known name")
+        if patient:
+            return Owner(patient, "patient id")
+        return Owner(series, "series") if series else Owner(stem(path), "file name")
+
+
+class SubjectTable:
+    """The CSV of ``--subjects``: path glob, subject and, if wanted, class; the first row that fits counts."""
+
+    def __init__(self, rows: Iterable[tuple[str, Owner]], digest: str) -> None:
+        rows = list(rows)
+        self.digest = digest
+        self.classes = sorted({owner.label for _, owner in rows if owner.label is not None})
+        self._exact: dict[str, Owner] = {}
+        self._globs: list[tuple[re.Pattern[str], Owner]] = []
+        for glob, owner in rows:
+            self._exact.setdefault(glob, owner)  # a name may hold brackets and mean them
+            if any(sign in glob for sign in "*?["):
+                self._globs.append((re.compile(fnmatch.translate(glob)), owner))
+
+    @classmethod
+    def read(cls, path: Path) -> SubjectTable:
+        """Read the CSV, with or without a heading ``path,subject[,class]``."""
+        try:
+            data = path.read_bytes()
+            text = data.decode("utf-8-sig")
+        except OSError as error:
+            raise UsageError(f"--subjects {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise CommandError(f"--subjects {path}: not UTF-8 text ({error})") from error
+        rows = []
+        for number, cells in enumerate(csv.reader(text.splitlines()), start=1):
+            cells = [cell.strip() for cell in cells]
+            if not any(cells) or (number == 1 and cells[:2] == ["path", "subject"]):
+                continue
+            if len(cells) not in (2, 3) or not all(cells[:2]):
+                raise CommandError(f"--subjects {path}: line {number} is not: path glob, subject[, class]")
+            label = cells[2] if len(cells) == 3 and cells[2] else None
+            rows.append((cells[0], Owner(cells[1], "subjects file", label)))
+        return cls(rows, hashlib.sha256(data).hexdigest())
+
+    def owner(self, path: str) -> Owner | None:
+        """Return the owner of ``path``, or None where no row fits; ``*`` matches across folders."""
+        name = PurePosixPath(path).name
+        exact = self._exact.get(path) or self._exact.get(name)
+        if exact is not None:
+            return exact
+        return next((owner for glob, owner in self._globs if glob.match(path) or glob.match(name)), None)
+
+
+def compiled_pattern(text: str | None) -> re.Pattern[str] | None:
+    """Compile ``--subject-pattern``; UsageError where it is no regular expression."""
+    try:
+        return re.compile(text) if text is not None else None
+    except re.error as error:
+        raise UsageError(f"--subject-pattern {text}: not a regular expression ({error})") from error

@@ -1,0 +1,48 @@
+"""``python -m jobs COMMAND``: submit a sweep, follow it, and take its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from data_tools.console import UsageError, parse, run_command
+
+COMMANDS = {
+    "submit": "run what a sweep file adds, here or on Slurm",
+    "status": "where each member stands",
+    "logs": "what members print",
+    "cancel": "stop members, or all",
+    "retry": "run failed and lost members again",
+    "report": "report.html and report.csv",
+    "sync": "upload offline W&B runs",
+    "best": "choose the best member",
+    "prune": "delete what is not needed any more",
+    "run": "train inside an allocation: srun ... python -m jobs run -- train-vqvae ...",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    return run_command(_main, arguments)
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        raise UsageError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+    if name == "run":
+        from jobs.allocation import run_in_allocation
+
+        return run_in_allocation(rest)
+    # Positional arguments may stand anywhere; tyro takes them as they come.
+    return int(parse(getattr(import_module("jobs.commands"), name), rest, prog=f"vqvae-jobs {name}"))
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(["usage: python -m jobs COMMAND ... (COMMAND --help)", "", *lines])

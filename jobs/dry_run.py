@@ -1,0 +1,78 @@
+"""What ``submit --dry-run`` shows: the members, what they need, and what would be submitted."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+
+from data_tools.console import say
+from jobs.folder import PlannedMember
+from jobs.launch import array_executors, sbatch_text, stage_executor
+from jobs.machine import resolve, visible_gpus
+from jobs.status import duration_text
+from jobs.submit import Proposal
+
+
+def show(proposal: Proposal) -> None:
+    """Print what submitting would do."""
+    for line in describe(proposal):
+        say(line)
+
+
+def describe(proposal: Proposal) -> Iterator[str]:
+    """The lines of a dry run."""
+    plan, rows = proposal.plan, {row.unit: row for row in proposal.rows}
+    width = max(len(member.run_id) for member in plan.members)
+    yield f"{plan.name}: {len(plan.current)} members of {plan.stage}, in {proposal.folder.path}"
+    for member in plan.current:
+        word = "to run" if member.run_id in proposal.missing else rows[member.run_id].state
+        yield f"  {member.run_id:{width}}  {word:9}  {member.steps} steps  {member.label}"
+    yield f"stages after them: {', '.join(proposal.stages) or 'none to run'}"
+    yield from _cost(proposal)
+    yield ""
+    if plan.profile.executor == "local":
+        profile = resolve(plan.profile, visible_gpus() if plan.profile.gpus_per_node else ())
+        what = f"{profile.gpus} GPUs" if profile.gpus else "CPUs only"
+        yield f"here: {profile.array_parallelism} at a time, {profile.processes_per_node} processes each, {what}"
+    else:
+        yield from _sbatch(proposal)
+
+
+def _cost(proposal: Proposal) -> Iterator[str]:
+    """Time from the speed of members that have run; a guess needs a measurement."""
+    profile = proposal.plan.profile
+    speeds = [row.slices_per_second for row in proposal.rows if row.slices_per_second]
+    missing = [member for member in proposal.plan.current if member.run_id in proposal.missing]
+    if not missing:
+        return
+    if not speeds:
+        yield "cost: unknown before a member has run (submit a short one first, and ask again)"
+        return
+    speed = statistics.median(speeds)
+    hours = sum(_slices(member) for member in missing) / speed / 3600
+    longest = max(_slices(member) for member in missing) / speed
+    devices = profile.nodes * profile.processes_per_node
+    unit = "GPU-hours" if profile.gpus else "process-hours"
+    yield (
+        f"cost: about {hours * devices:.3g} {unit}; the longest member {duration_text(longest)} "
+        f"(measured {speed:.4g} slices/s a member, median of {len(speeds)})"
+    )
+
+
+def _slices(member: PlannedMember) -> int:
+    return member.steps * member.batch_size
+
+
+def _sbatch(proposal: Proposal) -> Iterator[str]:
+    """The text of each sbatch file, in order of submission."""
+    plan, folder = proposal.plan, proposal.folder
+    code = folder.code / "SNAPSHOT"
+    for part, executor in array_executors(folder, plan, len(proposal.missing), code=code):
+        yield f"# sbatch: {part.stop - part.start} members"
+        yield sbatch_text(executor, part.stop - part.start)
+    after = "afterany:ARRAY"
+    for stage in plan.pipeline:
+        if stage.name in proposal.stages:
+            yield f"# sbatch: {stage.name}"
+            yield sbatch_text(stage_executor(folder, plan, stage, after=after, code=code), 1)
+            after = f"afterok:{stage.name.upper()}"

@@ -1,0 +1,194 @@
+"""What follows the array: the stages there are, what each may be told, and the command line that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_tools.console import UsageError
+from jobs.config import RESOURCE_KEYS, Settings
+from vqvae_dist.config import PixelCNNConfig
+from vqvae_dist.config_io import Layer, compose, did_you_mean, nest, preset_layer, toml_layer
+
+TRAIN_PRIOR = "train-pixelcnn"
+
+OPTIONS: dict[str, frozenset[str]] = {
+    "extract-codes": frozenset({"views"}),
+    TRAIN_PRIOR: frozenset(),  # any setting of the training, checked as such
+    "generate": frozenset({"num-samples", "seed", "temperature", "top-k", "top-p", "position", "class", "size"}),
+    "evaluate": frozenset({"split"}),
+    "reconstruct": frozenset({"split"}),
+    "animate": frozenset(),
+    "report": frozenset(),
+}
+"""Options of each stage's command that a sweep file may set; the paths are the pipeline's own."""
+
+NEEDS: dict[str, str] = {TRAIN_PRIOR: "extract-codes", "generate": TRAIN_PRIOR}
+"""A stage and the one that has to run before it."""
+
+STAGES_BY_ARRAY: dict[str, tuple[str, ...]] = {"train-vqvae": tuple(OPTIONS), TRAIN_PRIOR: ("report",)}
+"""Stages that may follow an array of each training."""
+
+DEFAULTS: dict[str, Settings] = {
+    "generate": {"num-samples": 16},
+    "evaluate": {"split": "test"},
+    "reconstruct": {"split": "test"},
+}
+
+
+@dataclass(frozen=True)
+class PipelineStage:
+    """A stage with its options and, where they differ from the profile, its resources."""
+
+    name: str
+    options: Settings = field(default_factory=dict)
+    resources: Settings = field(default_factory=dict)
+    base: str = ""
+    """Of ``train-pixelcnn``: a preset or a TOML file, absolute."""
+
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether it computes on images, so that it is given the profile's devices."""
+        return self.name not in ("report", "animate")
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it uses all processes of a run; the other stages are one process."""
+        return self.name == TRAIN_PRIOR
+
+
+@dataclass(frozen=True)
+class PipelineFolder:
+    """ROOT/NAME/pipeline/VQVAE_RUN_ID: what came of a chosen member."""
+
+    path: Path
+
+    @property
+    def codes(self) -> Path:
+        """Codes of all slices."""
+        return self.path / "codes.h5"
+
+    @property
+    def prior(self) -> Path:
+        """Run folder of the PixelCNN."""
+        return self.path / "prior"
+
+    @property
+    def prior_settings(self) -> Path:
+        """Settings the PixelCNN is trained with."""
+        return self.path / "prior.toml"
+
+    @property
+    def picture(self) -> Path:
+        """Generated brains."""
+        return self.path / "Pic" / "PixelCNN_generate.jpg"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of metrics.json and per_slice.csv."""
+        return self.path / "evaluate"
+
+    @property
+    def reconstructions(self) -> Path:
+        """Folder of pictures of reconstructed slices."""
+        return self.path / "reconstruct"
+
+    @property
+    def animation(self) -> Path:
+        """The same slices through training."""
+        return self.path / "animation.gif"
+
+    @property
+    def done_file(self) -> Path:
+        """Which stages are done, and with what settings."""
+        return self.path / "stages.json"
+
+    def output(self, stage: str) -> Path:
+        """What a stage leaves when it is done."""
+        outputs = {
+            "extract-codes": self.codes,
+            TRAIN_PRIOR: self.prior,
+            "generate": self.picture,
+            "evaluate": self.evaluation,
+            "reconstruct": self.reconstructions,
+            "animate": self.animation,
+        }
+        return outputs[stage]
+
+
+def read_stages(
+    then: Sequence[str], tables: dict[str, Settings], *, allowed: Sequence[str], path: Path
+) -> tuple[PipelineStage, ...]:
+    """Check ``then`` and the ``[pipeline.STAGE]`` tables of a sweep file and put them together."""
+    for position, name in enumerate(then):
+        if name not in allowed:
+            raise UsageError(
+                f"{path}: [pipeline] then: no stage {name!r} here; allowed: {', '.join(allowed)}"
+                + did_you_mean(name, list(allowed))
+            )
+        if name in then[:position]:
+            raise UsageError(f"{path}: [pipeline] then: {name} stands there twice")
+        if name in NEEDS and NEEDS[name] not in then[:position]:
+            raise UsageError(f"{path}: [pipeline] then: {name} needs {NEEDS[name]} before it")
+    for name in tables:
+        if name not in then:
+            raise UsageError(f"{path}: [pipeline.{name}] is set, but then doesn't hold {name}")
+    return tuple(_read_stage(name, tables.get(name, {}), path) for name in then)
+
+
+def _read_stage(name: str, table: Settings, path: Path) -> PipelineStage:
+    resources = {key: value for key, value in table.items() if key in RESOURCE_KEYS}
+    rest = {key: value for key, value in table.items() if key not in RESOURCE_KEYS}
+    if name == TRAIN_PRIOR:
+        base = rest.pop("base", "pixelcnn")
+        base = str((path.parent / base).resolve()) if str(base).endswith(".toml") else base
+        stage = PipelineStage(name, rest, resources, base)
+        compose_prior(stage, source=f"{path} [pipeline.{name}]", codes=Path("codes.h5"))
+        return stage
+    options = {key.replace("_", "-"): value for key, value in rest.items()}
+    known = sorted(OPTIONS[name] | RESOURCE_KEYS)
+    for key in options:
+        if key not in OPTIONS[name]:
+            raise UsageError(f"{path}: [pipeline.{name}]: unknown key {key}{did_you_mean(key, known)}")
+    return PipelineStage(name, DEFAULTS.get(name, {}) | options, resources)
+
+
+def compose_prior(
+    stage: PipelineStage, *, source: str, codes: Path, group: str = "", mode: str = "auto"
+) -> PixelCNNConfig:
+    """The settings of the pipeline's PixelCNN; UsageError for a setting that doesn't fit."""
+    for key in ("data.path", "output_dir"):
+        if key in stage.options:
+            raise UsageError(f"{source}: {key} is the pipeline's to choose; leave it out")
+    base = toml_layer(Path(stage.base)) if stage.base.endswith(".toml") else preset_layer(stage.base)
+    tracking = Layer("profile", {"tracking": {"mode": mode, "group": group}})
+    paths = Layer("pipeline", {"data": {"path": str(codes)}})
+    return compose(PixelCNNConfig, tracking, base, Layer(source, nest(stage.options)), paths)
+
+
+def command_line(stage: PipelineStage, folder: PipelineFolder, *, vqvae: Path, data: str) -> list[str]:
+    """The ``vqvae_dist`` command that does a stage."""
+    target = ["--output", str(folder.output(stage.name))]
+    run, file, prior = ["--run", str(vqvae)], ["--data", data], ["--pixelcnn", str(folder.prior)]
+    options = _flags(stage.options)
+    match stage.name:
+        case "extract-codes":
+            return ["extract-codes", *run, *file, *target, *options]
+        case "train-pixelcnn":
+            return [TRAIN_PRIOR, "--config", str(folder.prior_settings), "--output-dir", str(folder.prior)]
+        case "generate":
+            return ["generate", "--vqvae", str(vqvae), *prior, *target, *options]
+        case "evaluate":
+            with_prior = prior if folder.prior.is_dir() else []
+            return ["evaluate", *run, *file, *target, *with_prior, *options]
+        case "reconstruct":
+            return ["reconstruct", *run, *file, *target, *options]
+        case "animate":
+            return ["animate", *run, *target]
+    raise AssertionError(stage.name)
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
+    return [text for key, value in options.items() for text in (f"--{key}", str(value))]

@@ -1,0 +1,67 @@
+"""A copy of the code that is submitted, so that jobs run it whatever is edited while they wait."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from jobs.folder import SweepFolder
+from vqvae_dist.files import staging_path, write_json
+
+PACKAGES = ("data_tools", "vqvae_dist", "jobs")
+SUFFIXES = (".py", ".toml", ".typed")
+DONE = "snapshot.json"
+"""Written last: a snapshot without it is not one."""
+
+
+def take_snapshot(folder: SweepFolder) -> Path:
+    """Copy the packages into the sweep's folder, once for each version; return what to put on PYTHONPATH."""
+    files = dict(_source_files())
+    digest = _digest(files)
+    target = folder.code / digest[:12]
+    if (target / DONE).is_file():
+        return target
+    staged = staging_path(target)
+    for name, source in files.items():
+        copy = staged / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+    write_json(staged / DONE, {"digest": digest, "commit": _commit(), "files": len(files)})
+    shutil.rmtree(target, ignore_errors=True)  # half of one, from a copy that was killed
+    staged.rename(target)
+    return target
+
+
+def _source_files() -> Iterator[tuple[str, Path]]:
+    """Names within the snapshot, and the files as they are imported here."""
+    for package in PACKAGES:
+        spec = find_spec(package)
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        root = Path(spec.submodule_search_locations[0])
+        for path in sorted(root.rglob("*")):
+            if path.suffix in SUFFIXES and "__pycache__" not in path.parts:
+                yield f"{package}/{path.relative_to(root)}", path
+
+
+def _digest(files: dict[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _commit() -> str:
+    """The commit of the code, with -dirty where it was edited; empty outside a checkout."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        answer = subprocess.run(
+            asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip()

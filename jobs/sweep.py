@@ -1,0 +1,201 @@
+"""Sweep files: read, expanded to members, and checked whole before anything is asked of a cluster."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from data_tools.console import CommandError, UsageError, warn
+from data_tools.slicefile import SliceReader
+from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, read_strictly
+from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
+from vqvae_dist.config import STAGES, TrainConfig
+from vqvae_dist.config_io import (
+    Layer,
+    anchor_paths,
+    compose,
+    flatten,
+    nest,
+    preset_layer,
+    preset_names,
+    read_toml,
+    run_id,
+    toml_layer,
+)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep."""
+
+    run_id: str
+    point: Settings
+    """What distinguishes it from the others."""
+
+    config: TrainConfig
+
+    @property
+    def label(self) -> str:
+        """The point in words: ``lr 1e-3 · milestones 6000 9000``."""
+        return " · ".join(f"{key.split('.', 1)[-1]} {value_text(value)}" for key, value in self.point.items())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file that was found to be right."""
+
+    name: str
+    stage: str
+    select: Selection
+    members: tuple[Member, ...]
+    pipeline: tuple[PipelineStage, ...]
+    source: Path
+
+    @property
+    def data_path(self) -> str:
+        """The packed slices (or codes) of the first member; what evaluation and codes are made from."""
+        return self.members[0].config.data.path  # type: ignore[attr-defined,no-any-return]
+
+
+def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
+    """Read and check a sweep file; UsageError or CommandError names what is wrong in it.
+
+    ``wandb_mode`` is the profile's, for members whose settings say none.
+    """
+    values = read_toml(path)
+    pipeline = values.pop("pipeline", None)
+    table = read_strictly(SweepTable, values, str(path))
+    if not NAME.fullmatch(table.name):
+        raise UsageError(f"{path}: name must be letters, digits, '.', '_', '-' (it names a folder), got {table.name!r}")
+    asked, stages = _read_pipeline(pipeline, table, path)
+    layers = [Layer("profile", {"tracking": {"mode": wandb_mode, "group": table.name}}), *_base(table, path)]
+    members = tuple(_member(point, table, layers, asked, path) for point in _points(table, path))
+    _refuse_duplicates(members, path)
+    return Sweep(table.name, table.stage, _selection(members, table, path), members, stages, path)
+
+
+def _read_pipeline(
+    values: dict[str, Any] | None, table: SweepTable, path: Path
+) -> tuple[str, tuple[PipelineStage, ...]]:
+    """``select`` as it is written, and the stages."""
+    values = values or {}
+    head = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    known = read_strictly(PipelineTable, head, f"{path} [pipeline]")
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    return known.select, read_stages(known.then, tables, allowed=STAGES_BY_ARRAY[table.stage], path=path)
+
+
+def _base(table: SweepTable, path: Path) -> list[Layer]:
+    if not table.base:
+        return []
+    beside = path.parent / table.base
+    if table.base.endswith(".toml"):
+        return [toml_layer(beside)]
+    if table.base not in preset_names() and beside.is_file():
+        raise UsageError(f"{path}: base {table.base!r} is a file without .toml; name it {table.base}.toml")
+    return [preset_layer(table.base)]
+
+
+def _points(table: SweepTable, path: Path) -> Iterator[Settings]:
+    """Every combination of a grid point, a row of the zip, and one of the points; the first key is the slowest."""
+    lengths = {key: len(values) for key, values in table.zip.items()}
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"{path}: [zip] walks lists together, but they differ in length: {lengths}")
+    for key, values in {**table.grid, **table.zip}.items():
+        if not values:
+            raise UsageError(f"{path}: {key} has an empty list: no members")
+    grid = [dict(zip(table.grid, values, strict=True)) for values in itertools.product(*table.grid.values())]
+    rows = [dict(zip(table.zip, values, strict=True)) for values in zip(*table.zip.values(), strict=True)]
+    for parts in itertools.product(grid, rows or [{}], table.points or [{}]):
+        point: Settings = {}
+        for part in parts:
+            twice = sorted(point.keys() & part.keys())
+            if twice:
+                raise UsageError(f"{path}: {twice[0]} is varied in two tables; leave it in one")
+            point |= part
+        yield point
+
+
+def _member(point: Settings, table: SweepTable, layers: list[Layer], select: str, path: Path) -> Member:
+    """Compose and check one member."""
+    own = {**flatten(nest(table.set)), **flatten(nest(point))}
+    if own.get("output_dir"):
+        raise UsageError(f"{path}: output_dir is the sweep's to choose; leave it out")
+    config = compose(STAGES[table.stage], *layers, Layer(str(path), anchor_paths(nest(own), path.parent.resolve())))
+    if select not in ("", config.checkpoint.best_metric, DEFAULT_SELECT[table.stage]):
+        # A run exports its weights at the best value of one metric: it has to be the one that members are compared by.
+        if config.checkpoint.best_metric:
+            raise UsageError(
+                f"{path}: pipeline.select {select!r} differs from checkpoint.best_metric "
+                f"{config.checkpoint.best_metric!r}; leave one of them out"
+            )
+        config = replace(config, checkpoint=replace(config.checkpoint, best_metric=select))
+    _check_milestones(config, own, path)
+    digest = data_digest(table.stage, Path(config.data.path), path)
+    return Member(run_id(config, digest), point, config)
+
+
+def _selection(members: tuple[Member, ...], table: SweepTable, path: Path) -> Selection:
+    """The metric by which every member keeps its best checkpoint."""
+    metrics = {member.config.checkpoint.best_metric or DEFAULT_SELECT[table.stage] for member in members}
+    if len(metrics) > 1:
+        raise UsageError(
+            f"{path}: members differ in checkpoint.best_metric ({', '.join(sorted(metrics))}); compare one"
+        )
+    try:
+        return Selection.read(metrics.pop())
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _check_milestones(config: TrainConfig, own: Settings, path: Path) -> None:
+    milestones, steps = config.milestones, config.schedule.steps
+    if any(a >= b for a, b in itertools.pairwise(milestones)):
+        raise UsageError(f"{path}: optim.milestones must be rising, got steps {value_text(list(milestones))}")
+    late = [milestone for milestone in milestones if milestone >= steps]
+    if late:
+        text = f"{path}: optim.milestones {value_text(late)} must lie below schedule.steps {steps}"
+        if {"optim.milestones", "schedule.steps"} <= own.keys():
+            raise UsageError(text)
+        warn(f"{text}; the learning rate never falls there")
+
+
+def data_digest(stage: str, data: Path, source: Path) -> str:
+    """The digest written into a data file when it was made; CommandError if it is missing or not of our format."""
+    if str(data) in ("", "."):
+        raise UsageError(f"{source}: data.path is missing; put it under [set]")
+    if stage == "train-vqvae":
+        with SliceReader(data) as reader:
+            return reader.digest
+    try:
+        with h5py.File(data, "r", locking=False) as file:
+            return str(file.attrs["digest"])
+    except (OSError, KeyError) as error:
+        raise CommandError(f"{data}: not a file of codes made by `vqvae_dist extract-codes` ({error})") from None
+
+
+def _refuse_duplicates(members: tuple[Member, ...], path: Path) -> None:
+    first: dict[str, Member] = {}
+    for member in members:
+        twin = first.setdefault(member.run_id, member)
+        if twin is not member:
+            raise UsageError(f"{path}: two members are the same run: {twin.label or 'all'} and {member.label}")
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as a person writes it: lists separated by spaces, floats short."""
+    if isinstance(value, list | tuple):
+        return " ".join(value_text(part) for part in value) or "none"
+    if isinstance(value, float):
+        short = f"{value:.6g}"
+        return short.replace("e-0", "e-").replace("e+0", "e")
+    return value if isinstance(value, str) else json.dumps(value)

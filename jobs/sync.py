@@ -1,0 +1,99 @@
+"""``jobs sync``: send to W&B what trainings without a network left on disk, each step once, and say what is left.
+
+The client's own ``wandb sync`` stops at the first empty log, sends a torn one again each time, appends what two
+attempts both did, and reports success in every case. So each run is first made into one whole log of what the server
+lacks (see ``wandb_merge``), that is given to ``wandb sync``, and what counts is the marker that it leaves.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.console import CommandError, say, warn
+from jobs.sync_live import follow
+from jobs.wandb_merge import merge
+from jobs.wandb_upload import Upload, WandbRun, client_environment, find_runs, make_upload, wandb_folders
+from vqvae_dist.wandb_server import ServerError, WandbServer, find_server
+
+START_S = 60.0
+EACH_S = 60.0
+"""How long `wandb sync` may take, at the start and for each run."""
+
+
+def sync(folder: Path, *, live: bool = False) -> int:
+    """Send every run of a sweep (or the one run) in ``folder`` to W&B; return the exit status.
+
+    May be called again and again: what the server has is not sent twice. Runs that still write are left for later,
+    or, if ``live``, followed to their end.
+
+    Returns:
+        0 if everything is at the server, 1 if something is left; each such run was named.
+
+    Raises:
+        CommandError: No run here was tracked by W&B, or the server can't be used.
+    """
+    if not wandb_folders(folder):
+        raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here")
+    server = connect()
+    if live:
+        follow(folder, server)
+    return 1 if send(list(find_runs(folder)), server) else 0
+
+
+def connect() -> WandbServer:
+    """The server that the client would use; CommandError where there is none or no key."""
+    import wandb
+
+    try:
+        return find_server(wandb.setup().settings.base_url)
+    except ServerError as error:
+        raise CommandError(f"W&B: {error}") from None
+
+
+def send(runs: Sequence[WandbRun], server: WandbServer) -> list[WandbRun]:
+    """Send runs; return those of which something is left."""
+    left, waiting = [], []
+    for run in runs:
+        if run.alive:
+            say(f"{run.name}: still writes; sync again later, or --live")
+            left.append(run)
+        elif not run.sent:
+            waiting.append(run)
+    with tempfile.TemporaryDirectory(prefix="wandb-sync-") as scratch:
+        uploads = [upload for run in waiting if (upload := prepare(run, server, Path(scratch)))]
+        if uploads:
+            wandb_sync([upload.path for upload in uploads])
+        left += [upload.run for upload in uploads if not upload.close()]
+    count = len(runs) - len(left)
+    say(f"{count} of {len(runs)} runs are at {server.url}" + (f", {len(left)} are not" if left else ""))
+    return left
+
+
+def prepare(run: WandbRun, server: WandbServer, scratch: Path) -> Upload | None:
+    """Make the upload of a run; None, and the run marked, where it came through while it ran."""
+    last_step = run.last_step_at(server)
+    records = merge(run.attempts, run.metrics(), after=last_step)
+    steps = sum(record.HasField("history") for record in records)
+    if steps == 0 and all(attempt.online or attempt.sent for attempt in run.attempts):
+        for attempt in run.attempts:
+            attempt.mark_sent()
+        return None
+    return make_upload(run, records, scratch, steps=steps)
+
+
+def wandb_sync(folders: Sequence[Path]) -> None:
+    """Run `wandb sync` on folders and wait; its exit status says nothing, so it isn't looked at."""
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, folders)]
+    limit = START_S + EACH_S * len(folders)
+    try:
+        done = subprocess.run(command, env=client_environment(), capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        warn(f"`wandb sync` was not done after {limit:.0f} s and was ended")
+        return
+    for line in done.stderr.splitlines():
+        if "ERROR" in line:
+            warn(line)

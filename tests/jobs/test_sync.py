@@ -1,0 +1,275 @@
+"""Trainings without a network, then `jobs sync` with the real client against a server on 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_tools.console import CommandError
+from jobs.sync import sync
+from jobs.wandb_files import find_attempts
+from jobs.wandb_merge import merge_rows
+from tests.wandb_server import KEY, WandbServer
+from tests.wandb_server.client import REPOSITORY, Client, await_end, clean_environment
+from tests.wandb_server.fake_training import gray
+
+pytestmark = pytest.mark.slow
+
+Sync = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    with WandbServer() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: WandbServer, tmp_path: Path) -> Client:
+    (tmp_path / "home").mkdir()
+    return Client(server.environment(tmp_path / "home"))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    folder = tmp_path / "a sweep [1]"
+    (folder / "runs").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def run_sync(client: Client, sweep: Path) -> Sync:
+    """Runs jobs.sync in a process of its own, as its environment is a client's."""
+    program = (
+        "import sys; from pathlib import Path; from data_tools.console import run_command; from jobs.sync import sync; "
+        "sys.exit(run_command(lambda arguments: sync(Path(arguments[0]), live='--live' in arguments)))"
+    )
+
+    def start(*flags: str, folder: Path = sweep) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, str(folder), *flags],
+            cwd=REPOSITORY,
+            env=clean_environment() | client.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return start
+
+
+def log_of(run: Path) -> Path:
+    """The newest W&B log of a run."""
+    return max(run.glob("wandb/*run-*/run-*.wandb"), key=lambda path: path.parent.name)
+
+
+def train_and_kill(client: Client, run: Path, *, logged: int, **options: Any) -> None:
+    """Train offline, and kill the training once the client's log has a step; it goes on a little further."""
+    process = client.start(run, mode="offline", steps=logged + 7, hang=True, **options)
+    attempts = 0
+    while not attempts or logged not in merge_rows(find_attempts(run / "wandb").popitem()[1][-1:], []):
+        assert process.poll() is None
+        time.sleep(0.05)
+        attempts = len(list(run.glob("wandb/offline-run-*")))
+    process.kill()
+    await_end(process)
+
+
+def let_rest(run: Path) -> None:
+    """Make a run's logs old, as if the killed process had been gone for an hour."""
+    for path in run.glob("wandb/*run-*/run-*.wandb"):
+        os.utime(path, (time.time() - 3600,) * 2)
+
+
+def test_offline_sweep_is_sent_once_however_often(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
+) -> None:
+    started = [client.start(sweep / "runs" / f"member{number}", steps=30, mode="offline") for number in range(4)]
+    assert [await_end(process).code for process in started] == [0] * 4
+    assert not server.runs
+    for _ in range(2):
+        done = run_sync()
+        assert done.returncode == 0, done.stderr
+        assert "4 of 4 runs are at" in done.stdout
+        assert len(server.runs) == 4
+        for arrived in server.runs.values():
+            assert arrived.steps == list(range(1, 31))
+            assert (arrived.group, arrived.job_type, arrived.exit_code) == ("sweep", "train-vqvae", 0)
+            assert arrived.value("optim.milestones_str") == "10-20"
+            assert arrived.summary["best/ssim"] == pytest.approx(1 - 1 / 20)
+            assert arrived.summary["global_step"] == 30
+            for step, media in arrived.column("images/validate").items():
+                assert np.array_equal(arrived.image(media["path"]), gray(step))
+    assert server.operations.count("CreateRunFiles") < 30
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_killed_and_requeued_run_has_each_step_once(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
+) -> None:
+    run = sweep / "runs" / "member"
+    train_and_kill(client, run, logged=21)
+    train_and_kill(client, run, logged=31, resume=20, attempt=1)
+    client.train(run, steps=50, resume=30, attempt=2, mode="offline")
+    assert run_sync().returncode == 0
+    arrived = server.only_run()
+    assert arrived.steps == list(range(1, 51))
+    assert {arrived.column("attempt")[step] for step in range(1, 21)} == {0}
+    assert {arrived.column("attempt")[step] for step in range(31, 51)} == {2}
+    assert sorted(arrived.column("images/validate")) == [10, 20, 30, 40, 50]
+    assert [row["_step"] for row in arrived.rows] == list(range(50))
+
+
+def test_rows_that_a_kill_kept_from_the_log_come_from_metrics(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
+) -> None:
+    run = sweep / "runs" / "member"
+    client.train(run, steps=99, pause=0.05, kill_at=80, mode="offline")  # killed at once: nothing is flushed
+    let_rest(run)
+    assert run_sync().returncode == 0
+    assert server.only_run().steps == list(range(1, 81))
+
+
+def test_run_goes_on_after_a_sync(server: WandbServer, client: Client, sweep: Path, run_sync: Sync) -> None:
+    run = sweep / "runs" / "member"
+    train_and_kill(client, run, logged=21)
+    let_rest(run)
+    assert run_sync().returncode == 0
+    assert server.only_run().steps == list(range(1, 29))
+    client.train(run, steps=40, resume=20, attempt=1, mode="offline")
+    assert run_sync().returncode == 0
+    assert server.only_run().steps == list(range(1, 41))
+    assert client.train(run, steps=50, resume=40, attempt=2).code == 0  # and online
+    assert run_sync().returncode == 0
+    assert server.only_run().steps == list(range(1, 51))
+
+
+def test_server_that_died_in_mid_run_gets_the_rest(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
+) -> None:
+    run = sweep / "runs" / "member"
+    process = client.start(run, steps=60, pause=0.05)
+    while not (server.runs and server.only_run().rows):
+        assert process.poll() is None
+    server.stop()
+    assert await_end(process).code == 0
+    assert run_sync().returncode == 1
+    server.start()
+    assert run_sync().returncode == 0
+    arrived = server.only_run()
+    assert arrived.steps == list(range(1, 61))
+    for step, media in arrived.column("images/validate").items():
+        assert np.array_equal(arrived.image(media["path"]), gray(step))
+
+
+def test_damaged_logs_are_named_and_do_not_stop_the_rest(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
+) -> None:
+    runs = {name: sweep / "runs" / name for name in ("empty", "healthy", "torn")}
+    for run in runs.values():
+        client.train(run, steps=30, mode="offline")
+    empty, torn = log_of(runs["empty"]), log_of(runs["torn"])
+    empty.write_bytes(empty.read_bytes()[:7])
+    torn.write_bytes(torn.read_bytes()[:-400])
+    for run in runs.values():
+        let_rest(run)
+    done = run_sync()
+    assert done.returncode == 0
+    assert f"{empty}: empty" in done.stderr
+    assert f"{torn}: cut in the middle of a record" in done.stderr
+    assert "3 of 3" in done.stdout
+    assert len(server.runs) == 2
+    again = run_sync()
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [arrived.steps for arrived in server.runs.values()] == [list(range(1, 31))] * 2
+
+
+def test_what_the_server_did_not_take_is_left_and_sent_later(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
+) -> None:
+    client.train(sweep / "runs" / "member", steps=10, mode="offline")
+    server.stop()
+    done = run_sync()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "can't be reached" in done.stderr
+    server.start()
+    client.environment["WANDB_API_KEY"] = "f" * 40
+    assert "does not take the key" in run_sync().stderr
+    client.environment["WANDB_API_KEY"] = KEY
+    assert run_sync().returncode == 0
+    assert server.only_run().steps == list(range(1, 11))
+
+
+def test_running_training_is_left_for_later(server: WandbServer, client: Client, sweep: Path, run_sync: Sync) -> None:
+    train_and_kill(client, sweep / "runs" / "member", logged=1)
+    done = run_sync()
+    assert done.returncode == 1
+    assert "still writes" in done.stdout
+    assert not server.runs
+
+
+@pytest.mark.parametrize("end", ["finishes", "is killed"])
+def test_running_training_is_followed_live(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync, end: str
+) -> None:
+    run = sweep / "runs" / "member"
+    train_and_kill(client, run, logged=21)
+    process = client.start(run, steps=60, resume=20, pause=0.1, mode="offline", attempt=1, hang=True)
+    while len(list(run.glob("wandb/offline-run-*"))) < 2 or not find_attempts(run / "wandb").popitem()[1][-1].run:
+        assert process.poll() is None
+    follower = subprocess.Popen(
+        [sys.executable, "-c", FOLLOW, str(sweep)],
+        cwd=REPOSITORY,
+        env=clean_environment() | client.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not server.runs or 50 not in server.only_run().steps:
+        assert process.poll() is None
+        assert follower.poll() is None
+        time.sleep(0.1)
+    arrived = server.only_run()
+    assert not arrived.complete
+    if end == "is killed":
+        process.kill()
+    else:
+        (run / "go").touch()
+    await_end(process)
+    ended = await_end(follower)
+    assert ended.code == 0, ended.errors
+    for _ in range(2):
+        assert arrived.steps == list(range(1, 61))
+        assert sorted(arrived.column("images/validate")) == list(range(10, 61, 10))
+        assert (arrived.complete, arrived.exit_code) == (True, 1 if end == "is killed" else 0)
+        assert run_sync().returncode == 0
+
+
+FOLLOW = """
+import sys
+from pathlib import Path
+import jobs.sync, jobs.sync_live, jobs.wandb_files
+jobs.sync_live.EVERY_S = 0.5
+jobs.wandb_files.QUIET_S = 20  # the client writes system metrics every 15 s
+sys.exit(jobs.sync.sync(Path(sys.argv[1]), live=True))
+"""
+
+
+def test_single_run_folder_is_sent(server: WandbServer, client: Client, sweep: Path, run_sync: Sync) -> None:
+    run = sweep / "runs" / "member"
+    client.train(run, steps=10, mode="offline")
+    assert run_sync(folder=run).returncode == 0
+    assert server.only_run().steps == list(range(1, 11))
+
+
+def test_folder_without_tracked_runs_is_an_error(sweep: Path) -> None:
+    with pytest.raises(CommandError, match="nothing was tracked"):
+        sync(sweep)

@@ -1,0 +1,86 @@
+"""What the tests do to a cluster of slurm/one_machine: start it, ask it, break it, stop it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2] / "slurm" / "one_machine"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster of start.sh: its state folder, and its scripts as they were called."""
+
+    state: Path
+    scripts: Path
+    options: tuple[str, ...] = ()
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a user who sourced env.sh, without the marks of a job around the tests."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        return kept | {
+            "SLURM_CONF": str(self.state / "etc" / "slurm.conf"),
+            "PATH": f"{kept.get('PATH', '/usr/bin:/bin')}:/usr/sbin",
+        }
+
+    def run(self, *command: str | Path, timeout: float = 60) -> str:
+        """Run a command of Slurm to its end and return what it printed."""
+        result = self.attempt(*command, timeout=timeout)
+        assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+        return result.stdout.strip()
+
+    def attempt(self, *command: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout, check=False)
+
+    def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.attempt(self.scripts / "start.sh", *self.options, *arguments)
+
+    def stop(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.attempt(self.scripts / "stop.sh", "--state", str(self.state), *arguments)
+
+    def daemons(self) -> dict[str, int]:
+        """The process ids of the daemons by name: munged, slurmctld, n1, …"""
+        return {file.stem: int(file.read_text()) for file in (self.state / "run").glob("*.pid")}
+
+    def kill(self, *names: str) -> None:
+        """End daemons as a crash would, and wait until they are gone."""
+        for name in names:
+            os.kill(pid := self.daemons()[name], signal.SIGKILL)
+            wait_until(lambda pid=pid: not is_alive(pid), 5)  # type: ignore[misc]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for something that is sure to come; the limit is only there to end a broken test."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+def free_ports() -> int:
+    """The first of 80 ports that nothing listens on."""
+    for base in range(18000, 30000, 100):
+        if not any(is_listening(port) for port in range(base, base + 80)):
+            return base
+    raise AssertionError("no free ports")
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

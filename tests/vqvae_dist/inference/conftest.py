@@ -1,0 +1,134 @@
+import hashlib
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from data_tools.slice_format import COLUMNS, FORMAT, SOURCE_COLUMNS, SPLITS, VERSION, content_digest
+from vqvae_dist.config import PixelCNNModelConfig, QuantizerConfig, VQVAEModelConfig
+from vqvae_dist.config_io import to_json
+from vqvae_dist.models.build import build_pixelcnn, build_vqvae
+from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder, read_json
+from vqvae_dist.training.checkpoint import export_model
+
+TINY = VQVAEModelConfig(
+    hidden=8, residual_layers=1, residual_hidden=4, downsample=4, codebook_size=16, code_dim=4,
+    quantizer=QuantizerConfig(init="data"),
+)  # fmt: skip
+
+
+def head(height, width, subject, place):
+    """An ellipse with two bright spots on black; alike for neighbouring places, different for subjects."""
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    radius = 0.75 + 0.02 * subject - 0.1 * place
+    tissue = 0.45 + 0.1 * np.sin((4 + subject) * x + place) * np.cos(5 * y)
+    spots = sum(np.exp(-(((x - side * 0.3) ** 2 + (y - 0.1 * place) ** 2) / 0.02)) for side in (-1, 1))
+    return np.where(x**2 + y**2 < radius**2, tissue + 0.4 * spots, 0).clip(0, 1)
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Write a packed file: ``pack(name, splits, shapes)`` with 3 slices of each subject in each shape."""
+
+    def make(name="brain.h5", splits=("train",) * 4 + ("validate", "test", "test"), **options):
+        return write_packed(tmp_path / name, splits, **options)
+
+    return make
+
+
+def write_packed(
+    path,
+    splits,
+    *,
+    shapes=((32, 40, "uint8"),),
+    slices=3,
+    noisy_air=False,
+    rules=("known name",),
+    classes=(),
+    labels=None,
+):
+    """Write a packed file by its documented layout, without what packs real files."""
+    subjects = range(len(splits))
+    with h5py.File(path, "w") as file:
+        for height, width, dtype in shapes:
+            top = 255 if dtype == "uint8" else 4000
+            pixels = [top * head(height, width, subject, place) for subject in subjects for place in range(slices)]
+            write_group(file, np.round(np.stack(pixels)).astype(dtype), splits, slices, labels or [-1] * len(splits))
+        names = [f"case_{subject:03d}".encode() for subject in subjects]
+        for name, (dtype, shape) in SOURCE_COLUMNS.items():
+            values = noisy_air if name == "noisy_air" else 0
+            file.create_dataset(f"sources/{name}", data=np.full((len(splits), *shape), values, dtype), fletcher32=True)
+        for name, values in {
+            "sources/path": names,
+            "subjects/name": names,
+            "classes/name": [name.encode() for name in classes],
+        }.items():
+            file.create_dataset(name, data=np.array(values, h5py.string_dtype("utf-8", 20)))
+        file.attrs.update({"format": FORMAT, "version": VERSION, "compression": "none"})
+        file.attrs.update({"subject_rules_json": json.dumps(dict.fromkeys(rules, 1)), "digest": content_digest(file)})
+    return path
+
+
+def write_group(file, pixels, splits, slices, labels):
+    count, height, width = pixels.shape
+    subject, place = np.divmod(np.arange(count), slices)
+    values = {
+        "source": subject,
+        "subject": subject,
+        "slice_index": place,
+        "position": (place + 0.5) / slices,
+        "split": np.array([SPLITS.index(split) for split in splits])[subject],
+        "label": np.array(labels)[subject],
+        "window": np.tile([0, 255 if pixels.dtype == np.uint8 else 4000], (count, 1)),
+        "sha256": [np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8) for image in pixels],
+    }
+    group = file.create_group(f"images/{height}x{width}_{pixels.dtype}")
+    group.create_dataset("slices", data=pixels, chunks=(1, height, width), fletcher32=True)
+    for name, (dtype, _) in COLUMNS.items():
+        group.create_dataset(name, data=np.asarray(values[name], dtype), fletcher32=True)
+
+
+@pytest.fixture
+def vqvae_run(tmp_path):
+    """Write the export of an untrained, initialised VQ-VAE: ``vqvae_run(name, data_digest=...)``."""
+
+    def make(name="vqvae", *, data_digest="none", seed=0, config=TINY):
+        torch.manual_seed(seed)
+        model = build_vqvae(config)
+        images = torch.stack([torch.from_numpy(head(32, 40, s, p)).float() for s in range(4) for p in range(3)])
+        with torch.no_grad():
+            outputs = model.encoder(images[:, None]).permute(0, 2, 3, 1).reshape(-1, config.code_dim)
+        model.quantizer.initialise(outputs)
+        return export(tmp_path / name, model, {"stage": "train-vqvae", "data_digest": data_digest}, config)
+
+    return make
+
+
+@pytest.fixture
+def pixelcnn_run(tmp_path):
+    """Write the export of an untrained prior over the codes of a VQ-VAE's run."""
+
+    def make(vqvae, name="prior", *, classes=()):
+        torch.manual_seed(1)
+        config = PixelCNNModelConfig(layers=2, hidden=8, dilations=(1, 2), condition_class=bool(classes))
+        model = build_pixelcnn(config, codebook_size=TINY.codebook_size, classes=len(classes))
+        exported = read_json(RunFolder(vqvae).model / "config.json")
+        about = {
+            "stage": "train-pixelcnn",
+            "codebook_size": TINY.codebook_size,
+            "classes": list(classes),
+            "vqvae": {name: exported[name] for name in ("run_id", "weights_sha256")},
+        }
+        return export(tmp_path / name, model, about, config)
+
+    return make
+
+
+def export(path, model, about, config):
+    path.mkdir()
+    run = RunFolder(path)
+    description = {"schema": SCHEMA, "run_id": path.name, "fingerprint": "0" * 64, "step": 5, "model": to_json(config)}
+    export_model(run, model.state_dict(), {**description, **about}, Ownership(run, Attempt()))
+    return path

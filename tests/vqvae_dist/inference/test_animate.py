@@ -1,0 +1,117 @@
+import itertools
+import os
+import stat
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from data_tools.console import CommandError, UsageError
+from vqvae_dist.inference.animate import CAPTION_HEIGHT, animate
+from vqvae_dist.pictures import save_picture
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with four pictures that differ a little, all 256 grays among them; written in no order."""
+    folder = tmp_path / "run"
+    for step in (100, 5, 2500, 1000):
+        save_picture(folder / "images" / f"step_{step:08d}.png", picture(step))
+    (folder / "images" / "notes.png").write_bytes(b"not a picture of a step")
+    return folder
+
+
+def picture(step):
+    gray = np.arange(60 * 90, dtype=np.uint8).reshape(60, 90)
+    return gray + (np.random.default_rng(step).random(gray.shape) < 0.1).astype(np.uint8) * np.uint8(step % 251)
+
+
+def test_gif_has_every_step_in_order_with_exact_grays(run, tmp_path):
+    animate(run=run, output=tmp_path / "out" / "training.gif")
+    with Image.open(tmp_path / "out" / "training.gif") as movie:
+        frames = [np.asarray(frame.convert("L")) for frame in ImageSequence.Iterator(movie)]
+        assert movie.info["loop"] == 0
+    assert len(frames) == 4
+    for frame, step in zip(frames, (5, 100, 1000, 2500), strict=True):
+        assert (frame[CAPTION_HEIGHT:] == picture(step)).all()
+    assert all((a[:CAPTION_HEIGHT] != b[:CAPTION_HEIGHT]).any() for a, b in itertools.pairwise(frames))
+
+
+def test_the_last_frame_stays_longest(run, tmp_path):
+    animate(run=run, output=tmp_path / "training.gif")
+    with Image.open(tmp_path / "training.gif") as movie:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(movie)]
+    assert durations[-1] > 2 * max(durations[:-1])
+
+
+def test_equal_pictures_are_all_shown(tmp_path):
+    for step in (1, 2, 3):
+        save_picture(tmp_path / "run" / "images" / f"step_{step:08d}.png", picture(0))
+    animate(run=tmp_path / "run", output=tmp_path / "training.gif")
+    with Image.open(tmp_path / "training.gif") as movie:
+        assert movie.n_frames == 3
+
+
+def test_a_run_without_pictures_is_named(tmp_path):
+    with pytest.raises(CommandError, match="no such run folder"):
+        animate(run=tmp_path / "run", output=tmp_path / "training.gif")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CommandError, match="no pictures yet"):
+        animate(run=tmp_path / "run", output=tmp_path / "training.gif")
+
+
+@pytest.mark.parametrize("keep", [0, 30, 200])
+def test_a_damaged_picture_is_named(run, tmp_path, keep):
+    path = run / "images" / "step_00000100.png"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CommandError, match=r"step_00000100\.png: not a readable PNG"):
+        animate(run=run, output=tmp_path / "training.gif")
+
+
+def test_a_picture_of_another_size_is_named(run, tmp_path):
+    save_picture(run / "images" / "step_00003000.png", np.zeros((10, 20), np.uint8))
+    with pytest.raises(CommandError, match=r"step_00003000\.png: 20x10 pixels, the first 90x60"):
+        animate(run=run, output=tmp_path / "training.gif")
+
+
+def test_other_formats_and_existing_files_are_refused(run, tmp_path):
+    with pytest.raises(UsageError, match=r"must end in \.gif or \.mp4"):
+        animate(run=run, output=tmp_path / "training.avi")
+    animate(run=run, output=tmp_path / "training.gif")
+    with pytest.raises(UsageError, match="exists"):
+        animate(run=run, output=tmp_path / "training.gif")
+    animate(run=run, output=tmp_path / "training.gif", overwrite=True)
+
+
+def fake_ffmpeg(folder, script, monkeypatch):
+    """Put a program called ffmpeg first on PATH; ``script`` sees the output's name as $out."""
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\nfor out; do :; done\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_mp4_is_made_by_ffmpeg_from_raw_frames(run, tmp_path, monkeypatch):
+    fake_ffmpeg(tmp_path, 'cat > "$out"; echo "$*" > "$0.arguments"', monkeypatch)
+    animate(run=run, output=tmp_path / "an out" / "training.mp4")
+    height = 60 + CAPTION_HEIGHT
+    frames = np.frombuffer((tmp_path / "an out" / "training.mp4").read_bytes(), np.uint8).reshape(-1, height, 90)
+    assert (frames[1, CAPTION_HEIGHT:] == picture(100)).all()
+    assert (frames[-1] == frames[3]).all()
+    assert f"-pix_fmt gray -s 90x{height}" in (tmp_path / "ffmpeg.arguments").read_text()
+
+
+@pytest.mark.parametrize("script", ["echo no such encoder >&2; exit 1", "cat > /dev/null"])
+def test_a_failing_ffmpeg_leaves_nothing_and_says_why(run, tmp_path, monkeypatch, script):
+    fake_ffmpeg(tmp_path, script, monkeypatch)
+    with pytest.raises(CommandError, match=r"ffmpeg failed: (no such encoder|it wrote no file)"):
+        animate(run=run, output=tmp_path / "out" / "training.mp4")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_mp4_without_ffmpeg_says_what_to_do(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UsageError, match=r"needs ffmpeg: .* --output FILE\.gif"):
+        animate(run=run, output=tmp_path / "training.mp4")

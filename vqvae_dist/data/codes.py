@@ -1,0 +1,272 @@
+"""The codes of packed slices in one HDF5 file: ``CodesWriter`` and ``CodesReader``.
+
+    /codes/hxw_of_GROUP/   one group for each group of the packed file; its grid (h, w), its true size in attributes
+        codes (N,h,w) uint16   foreground (N,h,w) uint8, 1 where a cell's pixels hold foreground
+        slice_row view flipped   and of the packed file: subject slice_index position split label      (N) each
+    /patches (K,d,d)   the mean image under each code: what a code looks like, without the decoder
+    /subjects/name  /classes/name   as in the packed file
+    attributes: format, version, digest, K, downsample, views, vqvae_run_id, vqvae_weights_sha256, data_digest
+
+View 0 of a slice is the slice as it is; further views, of training slices only, are shifted, mirrored or of another
+gamma. Each map is a chunk of its own with a checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from data_tools.console import CommandError, UsageError
+from data_tools.slicefile import SPLITS
+
+FORMAT = "brain-codes"
+VERSION = 1
+
+COLUMNS = {
+    "slice_row": "<u4",
+    "view": "<u2",
+    "flipped": "u1",
+    "subject": "<u4",
+    "slice_index": "<i4",
+    "position": "<f4",
+    "split": "u1",
+    "label": "<i4",
+}
+"""One entry a code map, with its type."""
+
+BLOCK = 1024
+"""Code maps hashed at a time, and entries in a chunk of a column."""
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class CodesGroup:
+    """The code maps of one grid and true size."""
+
+    name: str
+    """As in the file, e.g. ``72x72_of_288x288_uint8``."""
+
+    slices: str
+    """The group of the packed file that the slices are in."""
+
+    grid: tuple[int, int]
+    """(h, w) cells."""
+
+    size: tuple[int, int]
+    """(H, W) pixels of the slices."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class CodesIndex:
+    """What is known of each code map of a group: arrays with one entry a row."""
+
+    slice_row: npt.NDArray[np.uint32]
+    view: npt.NDArray[np.uint16]
+    flipped: npt.NDArray[np.uint8]
+    subject: npt.NDArray[np.uint32]
+    slice_index: npt.NDArray[np.int32]
+    position: npt.NDArray[np.float32]
+    split: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.int32]
+
+
+class CodesWriter:
+    """Appends code maps to a new file, batch by batch."""
+
+    def __init__(self, path: Path, attributes: Mapping[str, int | str]) -> None:
+        """``attributes`` are those of the module's docstring but format, version and digest."""
+        self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
+        self._file.attrs.update(attributes)
+
+    def append(
+        self,
+        slices: str,
+        size: tuple[int, int],
+        codes: npt.NDArray[np.integer],
+        foreground: npt.NDArray[np.bool_],
+        columns: Columns,
+    ) -> None:
+        """Add ``codes`` and ``foreground`` (n, h, w) of slices of the packed group ``slices``."""
+        count, *grid = codes.shape
+        name = f"{grid[0]}x{grid[1]}_of_{slices}"
+        group = self._file.require_group("codes").get(name) or self._new_group(name, slices, size, tuple(grid))
+        values = {"codes": codes, "foreground": foreground, **{column: columns[column] for column in COLUMNS}}
+        for key, new in values.items():
+            dataset = group[key]
+            dataset.resize(len(dataset) + count, axis=0)
+            dataset[-count:] = new
+
+    def _new_group(self, name: str, slices: str, size: tuple[int, int], grid: tuple[int, ...]) -> h5py.Group:
+        group = self._file.create_group(f"codes/{name}")
+        group.attrs.update({"slices": slices, "height": size[0], "width": size[1]})
+        maps = {"maxshape": (None, *grid), "chunks": (1, *grid), "fletcher32": True}
+        group.create_dataset("codes", (0, *grid), "<u2", **maps)
+        group.create_dataset("foreground", (0, *grid), "u1", **maps)
+        for column, kind in COLUMNS.items():
+            group.create_dataset(column, (0,), kind, maxshape=(None,), chunks=(BLOCK,), fletcher32=True)
+        return group
+
+    def finish(self, patches: npt.NDArray[np.float32], subjects: list[str], classes: list[str]) -> None:
+        """Write the mean patches (K, d, d), the names, and the digest of it all; flush and close."""
+        self._file.require_group("codes")
+        self._file.create_dataset("patches", data=patches.astype("<f4"), fletcher32=True)
+        for key, names in (("subjects/name", subjects), ("classes/name", classes)):
+            self._file.create_dataset(key, data=[name.encode() for name in names], dtype=h5py.string_dtype())
+        self._file.attrs.update({"format": FORMAT, "version": VERSION, "digest": _content_digest(self._file)})
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        self._file.close()
+
+
+def _content_digest(file: h5py.File) -> str:
+    """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
+    digest = hashlib.sha256(f"{file.attrs['K']} {file.attrs['vqvae_weights_sha256']}".encode())
+    for name in sorted(file["codes"]):
+        group = file["codes"][name]
+        digest.update(f"{name} {len(group['codes'])}".encode())
+        for key in ("codes", "foreground", *COLUMNS):
+            for start in range(0, len(group[key]), BLOCK):
+                digest.update(group[key][start : start + BLOCK].tobytes())
+    return digest.hexdigest()
+
+
+class CodesReader:
+    """Reads a codes file. Opens it when first needed, anew in each process; pickles as its path alone.
+
+    Everything raises CommandError, naming the file, where the file is missing, not ours, or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: h5py.File | None = None
+        self._process = 0
+
+    def __reduce__(self) -> tuple[type[CodesReader], tuple[Path]]:
+        return CodesReader, (self.path,)
+
+    def _open(self) -> h5py.File:
+        if self._file is None or self._process != os.getpid():  # a handle from before a fork must not be used
+            self._file, self._process = _open_codes(self.path), os.getpid()
+            self._indexes: dict[str, CodesIndex] = {}
+        return self._file
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """What the file says of itself; see the module's docstring."""
+        with self._damage_named("its attributes"):
+            return {name: getattr(value, "item", lambda v=value: v)() for name, value in self._open().attrs.items()}
+
+    @property
+    def digest(self) -> str:
+        """A hash of the codes, their index and the VQ-VAE's weights."""
+        return str(self.attributes["digest"])
+
+    @property
+    def codebook_size(self) -> int:
+        """K; every code is below it."""
+        return int(self.attributes["K"])
+
+    @cached_property
+    def groups(self) -> tuple[CodesGroup, ...]:
+        """The groups, sorted by name."""
+        with self._damage_named("the list of groups"):
+            codes = self._open()["codes"]
+            return tuple(_group(name, codes[name]) for name in sorted(codes))
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes; the column ``label`` counts in them."""
+        return self._names("classes")
+
+    @cached_property
+    def subjects(self) -> list[str]:
+        """The names of the subjects; the column ``subject`` counts in them."""
+        return self._names("subjects")
+
+    @cached_property
+    def patches(self) -> npt.NDArray[np.float32]:
+        """(K, d, d): the mean image under each code."""
+        with self._damage_named("/patches"):
+            return np.asarray(self._open()["patches"][:])
+
+    def index(self, group: str) -> CodesIndex:
+        """The index of a group, read once a process."""
+        file = self._open()
+        if group not in self._indexes:
+            with self._damage_named(f"the index of {group}"):
+                self._indexes[group] = CodesIndex(**{name: file[f"codes/{group}/{name}"][:] for name in COLUMNS})
+        return self._indexes[group]
+
+    def rows(self, group: str, split: str, *, views: bool) -> npt.NDArray[np.int64]:
+        """The row numbers of a split in file order, ``all`` for every split; with all views or only view 0."""
+        index = self.index(group)
+        if split != "all" and split not in SPLITS:
+            raise UsageError(f"there is no split {split!r}; allowed: {', '.join(SPLITS)}, all")
+        chosen = np.ones(len(index.split), np.bool_) if split == "all" else index.split == SPLITS.index(split)
+        return np.flatnonzero(chosen if views else chosen & (index.view == 0))
+
+    def codes(self, group: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The code maps (n, h, w) of some rows, in the order asked."""
+        codes = self._maps(group, "codes", rows).astype(np.int64)
+        if codes.size and codes.max() >= self.codebook_size:
+            raise CommandError(f"{self.path}: {group} holds code {codes.max()} of {self.codebook_size}; {AGAIN}")
+        return codes
+
+    def foreground(self, group: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which cells (n, h, w) of some rows hold foreground."""
+        return self._maps(group, "foreground", rows).astype(np.bool_)
+
+    def _maps(self, group: str, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        dataset = self._open()[f"codes/{group}/{name}"]
+        with self._damage_named(f"{group} {name}"):
+            return np.stack([dataset[row] for row in rows]) if len(rows) else np.zeros((0, *dataset.shape[1:]), "u2")
+
+    def _names(self, kind: str) -> list[str]:
+        with self._damage_named(f"/{kind}/name"):
+            return [name.decode() for name in self._open()[f"{kind}/name"][:]]
+
+    @contextlib.contextmanager
+    def _damage_named(self, part: str) -> Iterator[None]:
+        """Turn what h5py raises on damage into a CommandError that names the file and the part."""
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise CommandError(f"{self.path}: {part} is damaged ({error}); {AGAIN}") from error
+
+
+AGAIN = "make it again with: vqvae_dist extract-codes"
+
+
+def _open_codes(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise CommandError(f"{path}: no such file; make one with: vqvae_dist extract-codes")
+    try:
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+    except OSError as error:
+        raise CommandError(f"{path}: not an HDF5 file, or damaged ({error}); {AGAIN}") from error
+    if file.attrs.get("format") != FORMAT:
+        raise CommandError(f"{path}: an HDF5 file, but not codes; {AGAIN}")
+    if file.attrs.get("version") != VERSION:
+        raise CommandError(f"{path}: version {file.attrs.get('version')} of the format; this program reads {VERSION}")
+    return file
+
+
+def _group(name: str, group: h5py.Group) -> CodesGroup:
+    count, h, w = group["codes"].shape
+    size = int(group.attrs["height"]), int(group.attrs["width"])
+    return CodesGroup(name, str(group.attrs["slices"]), (h, w), size, count)

@@ -1,0 +1,171 @@
+"""``evaluate``: how well a VQ-VAE keeps held-out slices, at what rate, and how good a prior is; metrics.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.console import say
+from data_tools.slicefile import SliceReader
+from vqvae_dist.config import Split
+from vqvae_dist.files import write_file, write_json
+from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
+from vqvae_dist.inference.measure import Measurement, SliceFigures
+from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.prior import load_pair
+from vqvae_dist.inference.prior_quality import score_samples
+from vqvae_dist.inference.reference import Reference, learn_reference
+from vqvae_dist.inference.slices import rows_of_split
+from vqvae_dist.metrics.codebook import codebook_use
+from vqvae_dist.metrics.image import FOREGROUND_THRESHOLD, SliceScores
+from vqvae_dist.metrics.interval import Summary, summarise
+from vqvae_dist.metrics.rate import bits_per_pixel, nominal_bits
+
+SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground")
+
+
+def evaluate(
+    *, run: Path, data: Path, split: Split, output: Path, pixelcnn: Path | None = None, overwrite: bool = False
+) -> None:
+    """Score the best VQ-VAE of a run, and a prior, on a split of packed slices.
+
+    Writes metrics.json and per_slice.csv. Memory grows with the number of slices by their figures alone.
+
+    Args:
+        run: run folder of train-vqvae.
+        data: packed slices.
+        split: which slices are scored.
+        output: folder for metrics.json and per_slice.csv.
+        pixelcnn: run folder of train-pixelcnn over this VQ-VAE's codes; its likelihood and samples are scored too.
+        overwrite: replace an earlier evaluation.
+    """
+    metrics_file, table_file = output / "metrics.json", output / "per_slice.csv"
+    claim([metrics_file, table_file], overwrite=overwrite)
+    vqvae, prior = load_pair(run, pixelcnn) if pixelcnn else (load_vqvae(run), None)
+    reader = SliceReader(data)
+    chosen = rows_of_split(reader, split)
+    reference = learn_reference(vqvae, reader, split)
+    measurement = Measurement(vqvae, reader, reference, prior)
+    rows = list(measurement.slices(chosen))
+    metrics = {"split": split, **report(rows, measurement, reader)}
+    metrics["prior"] = None
+    if prior is not None:
+        metrics["prior"] = {**bits_per_code(rows), **score_samples(vqvae, prior, reader, chosen)}
+    metrics["model"] = {name: vqvae.description.get(name) for name in ("run_id", "step", "weights_sha256")}
+    metrics["data"] = _data(vqvae, reader, reference)
+    write_json(metrics_file, metrics)
+    write_file(table_file, table(rows, reader.subjects).encode())
+    say(_headline(metrics))
+    say(f"{metrics_file} and {table_file}")
+
+
+def report(rows: Sequence[SliceFigures], measurement: Measurement, reader: SliceReader) -> dict[str, Any]:
+    """Sum the rows up as metrics.json has it, but for the prior."""
+    unit = ci_unit(rows, reader)
+    clusters = np.array([row.subject for row in rows]) if unit == "subject" else np.arange(len(rows))
+    use = codebook_use(measurement.counts, measurement.foreground_counts)
+    return {
+        "slices": len(rows),
+        "subjects": len({row.subject for row in rows}),
+        "data_range": 1.0,
+        "foreground_threshold": FOREGROUND_THRESHOLD,
+        "foreground_otsu_slices": sum(row.noisy_air for row in rows),
+        "ci_unit": unit,
+        "dead_slices": sum(row.scores.dead for row in rows),
+        **summaries([row.scores for row in rows], clusters),
+        "rate": rates(rows, measurement.vqvae.config.codebook_size),
+        "codebook": use._asdict(),
+        "baselines": {
+            "black": summaries([row.black for row in rows], clusters),
+            "mean_image": summaries([row.mean_image for row in rows], clusters),
+        },
+    }
+
+
+def ci_unit(rows: Sequence[SliceFigures], reader: SliceReader) -> str:
+    """Say what the bootstrap draws: subjects; slices where subjects are unknown or there is only one."""
+    subjects = {row.subject for row in rows}
+    guessed = set(reader.attributes["subject_rules"]) <= {"file name", "series"}
+    unknown = guessed and len(subjects) == len(rows)  # slices of one file stay together all the same
+    return "slice" if unknown or len(subjects) == 1 else "subject"
+
+
+def summaries(scores: Sequence[SliceScores | None], clusters: np.ndarray[Any, Any]) -> dict[str, Summary]:
+    """Summarise each figure over the slices that have it."""
+    return {
+        name: summarise([None if score is None else getattr(score, name) for score in scores], clusters)
+        for name in SCORES
+    }
+
+
+def rates(rows: Sequence[SliceFigures], codebook_size: int) -> dict[str, float | None]:
+    """Give bits per true pixel under each model of the codes; None for a model that is not there."""
+    pixels = sum(row.pixels for row in rows)
+
+    def bpp(bits_of: Callable[[SliceFigures], float | None]) -> float | None:
+        bits = _total(rows, bits_of)
+        return None if bits is None else bits_per_pixel(bits, pixels)
+
+    return {
+        "nominal_bpp": bits_per_pixel(nominal_bits(sum(row.cells for row in rows), codebook_size), pixels),
+        "unigram_bpp": bpp(lambda row: row.unigram_bits),
+        "context_bpp": bpp(lambda row: row.context_bits),
+        "prior_bpp": bpp(lambda row: row.prior_bits),
+    }
+
+
+def bits_per_code(rows: Sequence[SliceFigures]) -> dict[str, float | None]:
+    """Give the prior's bits per code, over all cells and over foreground cells, beside those of simpler models."""
+    cells, inside = sum(row.cells for row in rows), sum(row.cells_foreground for row in rows)
+
+    def share(bits_of: Callable[[SliceFigures], float | None], among: int) -> float | None:
+        bits = _total(rows, bits_of)
+        return None if bits is None or not among else bits / among
+
+    return {
+        "bits_per_code": share(lambda row: row.prior_bits, cells),
+        "bits_per_code_foreground": share(lambda row: row.prior_bits_foreground, inside),
+        "unigram_bits_per_code": share(lambda row: row.unigram_bits, cells),
+        "context_bits_per_code": share(lambda row: row.context_bits, cells),
+    }
+
+
+def table(rows: Sequence[SliceFigures], subjects: Sequence[str]) -> str:
+    """Give per_slice.csv: a line a slice; a figure that does not exist is an empty field."""
+    names = ("group", "row", "slice_index", "position", "pixels", "cells", "cells_foreground")
+    bits = ("unigram_bits", "context_bits", "prior_bits", "prior_bits_foreground")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["subject", *names, *SliceScores._fields, *bits])
+    for row in rows:
+        own, costs = ([getattr(row, name) for name in group] for group in (names, bits))
+        writer.writerow([subjects[row.subject], *own, *row.scores, *costs])
+    return text.getvalue()
+
+
+def _total(rows: Sequence[SliceFigures], bits_of: Callable[[SliceFigures], float | None]) -> float | None:
+    values = [bits for row in rows if (bits := bits_of(row)) is not None]
+    return sum(values) if len(values) == len(rows) else None
+
+
+def _data(vqvae: LoadedVQVAE, reader: SliceReader, reference: Reference | None) -> dict[str, Any]:
+    return {
+        "digest": reader.digest,
+        "trained_on_this_file": reader.digest == vqvae.description.get("data_digest"),
+        "reference_slices": 0 if reference is None else reference.slices,
+    }
+
+
+def _headline(metrics: dict[str, Any]) -> str:
+    """Say the figures that matter in one line."""
+    parts = [f"{metrics['split']}: {metrics['slices']} slices of {metrics['subjects']} subjects"]
+    for name, label in (("ssim_foreground", "foreground SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR")):
+        mean = metrics[name]["mean"]
+        parts.append(f"{label} {'-' if mean is None else f'{mean:.4g}'}")
+    parts.append(f"{metrics['dead_slices']} dead")
+    return ", ".join(parts)

@@ -1,0 +1,189 @@
+"""``generate``: new slices, drawn from a prior and decoded by its VQ-VAE."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from data_tools.console import UsageError, progress, say
+from vqvae_dist.counter_random import uniforms
+from vqvae_dist.files import write_json
+from vqvae_dist.inference.draw import Filter
+from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
+from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.prior import load_pair
+from vqvae_dist.inference.sampling import sample
+from vqvae_dist.models.conditioning import Condition
+from vqvae_dist.pictures import grid_picture, save_picture
+
+BATCH = 16
+"""Samples drawn at once; always as many, since a matrix product may round otherwise in a batch of another size."""
+
+CONDITION_STREAM = 7
+"""Stream of ``counter_random`` that draws positions and classes."""
+
+
+def generate(
+    *,
+    vqvae: Path,
+    pixelcnn: Path,
+    num_samples: int,
+    output: Path,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    position: float | None = None,
+    class_: Annotated[str | None, tyro.conf.arg(name="class")] = None,
+    size: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Draw new slices from a prior: a grid of all, and beside it a lossless grid and a picture of each.
+
+    Args:
+        vqvae: run folder of the VQ-VAE.
+        pixelcnn: run folder of the prior over its codes.
+        num_samples: how many; sample i is the same however many are drawn.
+        output: the grid, .jpg or .png, like Pic/PixelCNN_generate.jpg.
+        seed: another seed draws other slices.
+        temperature: below 1 favours likely codes.
+        top_k: draw each code among the k likeliest; 0 for all.
+        top_p: draw each code among the likeliest that hold this share of the probability.
+        position: where in the volume the slices lie, 0..1; as the training slices by default.
+        class_: a class of the training slices, by name or number; as the training slices by default.
+        size: height x width in pixels, like 288x288; the training slices' by default.
+        overwrite: replace pictures that are there.
+    """
+    kept = checked_filter(temperature, top_k, top_p)
+    if num_samples < 1:
+        raise UsageError(f"--num-samples must be 1 or more, got {num_samples}")
+    files = output_files(output, num_samples)
+    images, prior = load_pair(vqvae, pixelcnn)
+    pixels = parse_size(size) if size else tuple(prior.description["size"])
+    condition = conditions(prior, num_samples, seed=seed, position=position, class_name=class_)
+    claim(files.values(), overwrite=overwrite)
+    drawn = draw_slices(images, prior, condition, size=pixels, seed=seed, kept=kept)[:num_samples]
+    grid = grid_picture(drawn, columns=math.ceil(math.sqrt(num_samples)))
+    for name in ("grid", "lossless grid"):
+        save_picture(files[name], grid)
+    for i, image in enumerate(drawn):
+        save_picture(files[f"sample {i}"], grid_picture(image[None], columns=1))
+    settings = {"seed": seed, **kept._asdict(), "size": list(pixels)}
+    write_json(files["record"], record(images, prior, condition, settings, num_samples))
+    say(f"{output}: {num_samples} slices of {pixels[0]}x{pixels[1]}; lossless in {files['sample 0'].parent}")
+
+
+def checked_filter(temperature: float, top_k: int, top_p: float) -> Filter:
+    """The filter that the flags ask for; UsageError for what cannot be meant."""
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise UsageError(f"--temperature must be above 0, got {temperature}")
+    if top_k < 0:
+        raise UsageError(f"--top-k must be 0 (all codes) or more, got {top_k}")
+    if not 0 < top_p <= 1:
+        raise UsageError(f"--top-p must be above 0 and at most 1, got {top_p}")
+    return Filter(temperature, top_k, top_p)
+
+
+def output_files(output: Path, count: int) -> dict[str, Path]:
+    """What is written, by name: the grid as asked, and beside it the lossless grid, each sample, and the settings."""
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"--output must end in .jpg or .png, got {output}")
+    folder = output.with_suffix("")
+    digits = max(2, len(str(count - 1)))
+    samples = {f"sample {i}": folder / f"{i:0{digits}}.png" for i in range(count)}
+    return {
+        "grid": output,
+        "lossless grid": output.with_suffix(".png"),
+        "record": output.with_suffix(".json"),
+    } | samples
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``288x256`` as (height, width) in pixels."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not match:
+        raise UsageError(f"--size must be HEIGHTxWIDTH in pixels, like 288x256, got {text}")
+    return int(match[1]), int(match[2])
+
+
+def conditions(
+    prior: LoadedPixelCNN, count: int, *, seed: int, position: float | None, class_name: str | None
+) -> Condition:
+    """What is asked of ``count`` samples, rounded up to whole batches: given, or drawn as in the training slices."""
+    if position is not None and not 0 <= position <= 1:
+        raise UsageError(f"--position must be from 0 to 1, got {position}")
+    samples = np.arange(-(-count // BATCH) * BATCH)
+    u, v = uniforms(seed, CONDITION_STREAM, 2 * samples), uniforms(seed, CONDITION_STREAM, 2 * samples + 1)
+    quantiles = prior.description["position_quantiles"]
+    positions = np.interp(u, np.linspace(0, 1, len(quantiles)), quantiles) if position is None else position + 0 * u
+    shares = np.cumsum(prior.description["label_counts"])
+    labels = np.searchsorted(shares, v * shares[-1], side="right") - 1
+    if class_name is not None:
+        labels = np.full(len(samples), class_number(prior, class_name))
+    return Condition(
+        torch.from_numpy(positions.astype(np.float32)), torch.from_numpy(labels), torch.zeros(len(samples))
+    )
+
+
+def class_number(prior: LoadedPixelCNN, name: str) -> int:
+    """The number of a class given by name or number; UsageError names those there are."""
+    names = prior.classes if prior.config.condition_class else []
+    if not names:
+        raise UsageError("--class: this prior was trained without classes (model.condition_class)")
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    raise UsageError(f"--class {name}: no such class; there are {', '.join(names)}")
+
+
+def draw_slices(
+    images: LoadedVQVAE,
+    prior: LoadedPixelCNN,
+    condition: Condition,
+    *,
+    size: tuple[int, int],
+    seed: int,
+    kept: Filter,
+) -> Tensor:
+    """Draw whole batches of samples and decode them, (B, 1, H, W) on the CPU."""
+    grid, drawn = images.model.grid(size), []
+    total = len(condition.position)
+    for first in range(0, total, BATCH):
+        part = Condition(*(values[first : first + BATCH] for values in condition))
+        label = f"drawing samples {first + 1} to {first + BATCH} of {total}"
+        codes = sample(
+            prior.model,
+            grid=grid,
+            condition=part,
+            seed=seed,
+            **kept._asdict(),
+            first_sample=first,
+            progress=partial(progress, total=grid[0], label=label),
+        )
+        with torch.inference_mode():
+            drawn += [images.model.decode(code[None].to(images.device), size).float().cpu() for code in codes]
+    return torch.cat(drawn)
+
+
+def record(
+    images: LoadedVQVAE, prior: LoadedPixelCNN, condition: Condition, settings: dict[str, Any], count: int
+) -> dict[str, Any]:
+    """What was drawn, from what, so that it can be drawn again."""
+    samples = zip(condition.position[:count].tolist(), condition.label[:count].tolist(), strict=True)
+    return {
+        **settings,
+        "vqvae": {name: images.description[name] for name in ("run_id", "weights_sha256")},
+        "pixelcnn": {name: prior.description[name] for name in ("run_id", "weights_sha256")},
+        "samples": [
+            {"position": where, "class": prior.classes[label] if label >= 0 else None} for where, label in samples
+        ],
+    }

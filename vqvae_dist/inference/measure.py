@@ -1,0 +1,128 @@
+"""Measuring a VQ-VAE, and a prior, on slices: a row of figures for each, and how often each code was used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_tools.console import CommandError
+from data_tools.slicefile import SliceReader
+from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
+from vqvae_dist.inference.prior import code_bits, slice_condition
+from vqvae_dist.inference.reference import Reference
+from vqvae_dist.inference.slices import Chosen, SliceBatch, batches
+from vqvae_dist.metrics.codebook import foreground_cells
+from vqvae_dist.metrics.image import WINDOW, SliceScores, foreground_mask, score_slice
+from vqvae_dist.metrics.rate import unigram_bits
+
+
+@dataclass(frozen=True)
+class SliceFigures:
+    """What is known of one evaluated slice; bits are totals over its cells."""
+
+    group: str
+    row: int
+    subject: int
+    slice_index: int
+    position: float
+    noisy_air: bool
+    pixels: int
+    cells: int
+    cells_foreground: int
+    scores: SliceScores
+    black: SliceScores
+    """Of a black picture in the reconstruction's place."""
+    mean_image: SliceScores | None
+    """Of the mean training slice at this position; None without training slices of this shape."""
+    unigram_bits: float | None
+    context_bits: float | None
+    prior_bits: float | None
+    prior_bits_foreground: float | None
+
+
+class Measurement:
+    """Measures slices one by one and counts the codes they use."""
+
+    def __init__(
+        self, vqvae: LoadedVQVAE, reader: SliceReader, reference: Reference | None, prior: LoadedPixelCNN | None
+    ) -> None:
+        self.vqvae, self.reader, self.reference, self.prior = vqvae, reader, reference, prior
+        K = vqvae.config.codebook_size
+        self.counts = np.zeros(K, dtype=np.int64)
+        """(K,): uses of each code, in all cells."""
+        self.foreground_counts = np.zeros(K, dtype=np.int64)
+        """(K,): in foreground cells."""
+        self._unigram = None if reference is None else unigram_bits(reference.context.counts)
+
+    def slices(self, chosen: Chosen) -> Iterator[SliceFigures]:
+        """Measure each chosen slice once; CommandError for slices smaller than the SSIM window."""
+        for name in chosen:
+            group = self.reader.group(name)
+            if min(group.height, group.width) < WINDOW:
+                raise CommandError(
+                    f"{self.reader.path}: {name}: SSIM needs slices of at least {WINDOW}x{WINDOW} pixels"
+                )
+        for batch in batches(self.reader, chosen, label="evaluating"):
+            yield from self._batch(batch)
+
+    def _batch(self, batch: SliceBatch) -> Iterator[SliceFigures]:
+        with torch.inference_mode():
+            output = self.vqvae.model(batch.images.to(self.vqvae.device))
+        reconstructions = output.reconstruction[:, 0].float().cpu().numpy()
+        codes = output.codes.cpu().numpy()
+        prior_bits = self._prior_bits(batch, output.codes)
+        for i, row in enumerate(batch.rows):
+            if not np.isfinite(reconstructions[i]).all():
+                raise CommandError(f"{batch.group.name} row {row}: the reconstruction is not finite; train again")
+            bits = None if prior_bits is None else prior_bits[i]
+            yield self._slice(batch, i, reconstructions[i], codes[i], bits)
+
+    def _slice(
+        self,
+        batch: SliceBatch,
+        i: int,
+        reconstruction: NDArray[np.float32],
+        codes: NDArray[np.int64],
+        prior_bits: NDArray[np.float64] | None,
+    ) -> SliceFigures:
+        index, row = self.reader.index(batch.group.name), int(batch.rows[i])
+        original, position = batch.images[i, 0].numpy(), float(index.position[row])
+        mask = foreground_mask(original, bool(index.noisy_air[row]))
+        inside = foreground_cells(mask, self.vqvae.config.downsample)
+        self._count(codes, inside)
+        reference = self.reference
+        mean = None if reference is None else reference.means.at(original.shape, position)
+        return SliceFigures(
+            group=batch.group.name,
+            row=row,
+            subject=int(index.subject[row]),
+            slice_index=int(index.slice_index[row]),
+            position=position,
+            noisy_air=bool(index.noisy_air[row]),
+            pixels=original.size,
+            cells=codes.size,
+            cells_foreground=int(inside.sum()),
+            scores=score_slice(original, reconstruction, mask),
+            black=score_slice(original, np.zeros_like(original), mask),
+            mean_image=None if mean is None else score_slice(original, mean, mask),
+            unigram_bits=None if self._unigram is None else float(self._unigram[codes].sum()),
+            context_bits=None if reference is None else float(reference.context.bits(codes[None]).sum()),
+            prior_bits=None if prior_bits is None else float(prior_bits.sum()),
+            prior_bits_foreground=None if prior_bits is None else float(prior_bits[inside].sum()),
+        )
+
+    def _count(self, codes: NDArray[np.int64], inside: NDArray[np.bool_]) -> None:
+        K = len(self.counts)
+        self.counts += np.bincount(codes.ravel(), minlength=K)
+        self.foreground_counts += np.bincount(codes[inside], minlength=K)
+
+    def _prior_bits(self, batch: SliceBatch, codes: torch.Tensor) -> NDArray[np.float64] | None:
+        """Charge every cell of a batch under the prior, (b, h, w)."""
+        if self.prior is None:
+            return None
+        condition = slice_condition(self.reader, batch.group.name, batch.rows, classes=self.prior.classes)
+        return code_bits(self.prior, codes, condition)

@@ -1,0 +1,19 @@
+"""Where a command may write: nothing that exists is overwritten unless asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from data_tools.console import UsageError
+
+
+def claim(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """Make the folders of ``paths``; UsageError names the first path that exists, unless ``overwrite``."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists; give another --output, or --overwrite")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{path.parent}: a file is in the way of this folder; give another --output") from None
