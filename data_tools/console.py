@@ -68,6 +68,8 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return ``text`` as ``printable`` does, its line breaks too: file names may hold anything."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

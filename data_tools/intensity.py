@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,8 +64,9 @@ def foreground_share(pixels: npt.NDArray[Any], window: Window) -> float:
     low, high = window
     edge = low + FOREGROUND * (high - low)
     if pixels.dtype.kind != "f":
-        edge = np.floor(edge) if high > low else np.ceil(edge)
-        edge = int(np.clip(edge, np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max))
+        edge = math.floor(edge) if high > low else math.ceil(edge)
+        limits = np.iinfo(pixels.dtype)
+        edge = min(max(int(edge), limits.min), limits.max)
     above = pixels > edge if high > low else pixels < edge
     if pixels.min() == pixels.max():
         return 0.0

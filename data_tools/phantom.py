@@ -141,7 +141,8 @@ def _nuclei(x: Field, y: Field, height: float, fine: Field) -> Field:
     size = max(0.0, 1 - ((height + 0.05) / 0.4) ** 2)
     thalamus = 1 - np.hypot((np.abs(x) - 0.13) / (0.10 * size + 1e-3), (y - 0.10) / (0.14 * size + 1e-3))
     putamen = 1 - np.hypot((np.abs(x) - 0.30) / (0.06 * size + 1e-3), (y + 0.10) / (0.20 * size + 1e-3))
-    return np.maximum(thalamus, putamen) * 0.1 * size + 0.01 * fine * size
+    inside: Field = np.maximum(thalamus, putamen) * 0.1 * size + 0.01 * fine * size
+    return inside
 
 
 def _put(value: Field, tissue: float, inside: Field, soft: float) -> Field:

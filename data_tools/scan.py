@@ -85,11 +85,12 @@ def _scan_entries(base: Path, folder: str, catalog: Catalog, skip: Skip) -> list
 
 
 def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
+    full = base / path
     try:
-        status = (base / path).stat()
+        status = full.stat()
         if not stat.S_ISREG(status.st_mode):
             return skip(path, "not a regular file")
-        is_dicom = _is_dicom(base / path)
+        is_dicom = _is_dicom(full)
     except OSError as error:
         return skip(path, error.strerror or str(error))
     if is_dicom is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -37,6 +37,7 @@ __all__ = [
     "SliceGroup",
     "SliceIndex",
     "SliceReader",
+    "Source",
     "scale_to_unit",
 ]
 
@@ -53,6 +54,18 @@ class SliceIndex:
     label: npt.NDArray[np.int32]
     window: npt.NDArray[np.float64]
     noisy_air: npt.NDArray[np.bool_]
+
+
+class Source(NamedTuple):
+    """A file that was packed."""
+
+    path: str
+    """Relative to the folder that was packed."""
+
+    sha256: str
+    slope: float
+    intercept: float
+    """Real value = slope * stored value + intercept."""
 
 
 def scale_to_unit(
@@ -126,6 +139,14 @@ class SliceReader:
     def groups(self) -> tuple[SliceGroup, ...]:
         """The groups, sorted by name."""
         return read_groups(self.path, self._open())
+
+    def source(self, number: int) -> Source:
+        """Return what the file says of a source."""
+        file = self._open()
+        with damage_named(self.path, "/sources"):
+            sha256, slope, intercept = (file[f"sources/{name}"][number] for name in ("sha256", "slope", "intercept"))
+            path = file["sources/path"][number].decode()
+        return Source(path, sha256.tobytes().hex(), float(slope), float(intercept))
 
     @cached_property
     def source_count(self) -> int:

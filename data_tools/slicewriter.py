@@ -55,18 +55,19 @@ class SliceEncoder:
         self._file = h5py.File(
             f"memory-{id(self)}", "w", driver="core", backing_store=False, libver=_LIBVER, rdcc_nbytes=0
         )
+        self._datasets: dict[tuple[tuple[int, ...], np.dtype[Any]], h5py.h5d.DatasetID] = {}
 
     def encode(self, raw: npt.NDArray[Any]) -> tuple[int, bytes]:
-        """Return the filter mask and the bytes of the chunk that holds ``raw`` (H, W)."""
-        height, width = raw.shape
-        name = group_name(height, width, str(raw.dtype))
-        if name not in self._file:
-            _create_pixels(self._file, name, raw.shape, str(raw.dtype), self._filters)
-        dataset = self._file[name]
-        dataset.resize(1, axis=0)
-        dataset[0] = raw
-        dataset.flush()
-        return dataset.id.read_direct_chunk((0, 0, 0))  # type: ignore[no-any-return]
+        """Return the filter mask and the bytes of the chunk that holds ``raw`` (H, W), which is contiguous."""
+        kind = (raw.shape, raw.dtype)
+        if kind not in self._datasets:
+            name = str(len(self._datasets))
+            pixels = _create_pixels(self._file, name, raw.shape, raw.dtype.name, self._filters)
+            pixels.resize(1, axis=0)
+            self._datasets[kind] = pixels.id
+        # The plain interface of h5py costs more than checksum and copy together.
+        self._datasets[kind].write(h5py.h5s.ALL, h5py.h5s.ALL, raw)
+        return self._datasets[kind].read_direct_chunk((0, 0, 0))  # type: ignore[no-any-return]
 
 
 def pixel_filters(compression: Compression) -> dict[str, Any]:
@@ -95,16 +96,12 @@ class SliceWriter:
         self._compression = compression
         self._filters = pixel_filters(compression)
         self._groups: dict[str, _Group] = {}
-        sources = self._file.create_group("sources")
-        self._paths = _Column.of_text(sources, "path", path_bytes)
-        self._sources = {name: _Column(sources, name, *kind) for name, kind in SOURCE_COLUMNS.items()}
+        self._sources = _Table(self._file.create_group("sources"), {"path": (_text(path_bytes), ()), **SOURCE_COLUMNS})
         self._images = self._file.create_group("images")
 
     def add_source(self, path: str, **columns: Any) -> int:
         """Append a file and what is known of it (``SOURCE_COLUMNS``); return its number."""
-        for name, column in self._sources.items():
-            column.append(columns[name])
-        return self._paths.append(path.encode())
+        return self._sources.append({"path": path.encode(), **columns})
 
     def add_slice(self, encoded: EncodedSlice, *, source: int, subject: int, label: int) -> None:
         """Append a slice to the group of its shape and depth. Its split is decided in ``finish``."""
@@ -115,9 +112,9 @@ class SliceWriter:
 
     def write_names(self, table: str, names: Iterable[str], width: int) -> None:
         """Write ``/TABLE/name`` (subjects, classes): texts of at most ``width`` bytes, by number."""
-        column = _Column.of_text(self._file.create_group(table), "name", width)
+        column = _Table(self._file.create_group(table), {"name": (_text(width), ())})
         for name in names:
-            column.append(name.encode())
+            column.append({"name": name.encode()})
         column.flush()
 
     def finish(self, split_of_subject: npt.NDArray[np.uint8], attributes: Mapping[str, Any]) -> None:
@@ -136,19 +133,17 @@ class SliceWriter:
 
     def source_path(self, source: int) -> str:
         """Return the path of a source that was added."""
-        self._paths.flush()
-        return str(self._paths.dataset[source].decode())
+        self._sources.flush()
+        return str(self._sources.datasets["path"][source].decode())
 
     def close(self) -> None:
         """Close the file, finished or not."""
         self._file.close()
 
     def _flush(self) -> None:
-        tables = [self._paths, *self._sources.values()]
-        for column in tables + [c for group in self._groups.values() for c in group.columns.values()]:
-            column.flush()
+        self._sources.flush()
         for group in self._groups.values():
-            group.trim()
+            group.flush()
 
     def _write_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Text is stored with fixed length: text of variable length lies where HDF5 keeps no checksum."""
@@ -157,40 +152,49 @@ class SliceWriter:
                 name, value = f"{name}_json", json.dumps(value, sort_keys=True)
             if isinstance(value, str):
                 encoded = value.encode()
-                kind = h5py.string_dtype("utf-8", max(1, len(encoded)))
-                self._file.attrs.create(name, np.array(encoded, kind), dtype=kind)
+                self._file.attrs.create(name, np.array(encoded, _text(len(encoded))), dtype=_text(len(encoded)))
             else:
                 self._file.attrs[name] = value
 
 
-class _Column:
-    """A one-entry-a-row dataset that grows by blocks."""
+def _text(width: int) -> np.dtype[Any]:
+    """Return the type of UTF-8 texts of at most ``width`` bytes."""
+    return h5py.string_dtype("utf-8", max(1, width))  # type: ignore[no-any-return]
 
-    def __init__(self, parent: h5py.Group, name: str, dtype: Any, shape: tuple[int, ...] = ()) -> None:
-        filters = {"fletcher32": True} | ({"compression": "gzip"} if np.dtype(dtype).kind == "S" else {})
-        self.dataset = parent.create_dataset(
-            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(BLOCK_ROWS, *shape), **filters
-        )
-        self._waiting: list[Any] = []  # at most BLOCK_ROWS
-        self._count = 0
 
-    @classmethod
-    def of_text(cls, parent: h5py.Group, name: str, width: int) -> _Column:
-        """Make a column of UTF-8 texts of at most ``width`` bytes; gzip takes the padding away."""
-        return cls(parent, name, h5py.string_dtype("utf-8", max(1, width)))
+class _Table:
+    """Datasets with one entry a row that grow together, a block at a time."""
 
-    def append(self, value: Any) -> int:
-        self._waiting.append(value)
-        self._count += 1
+    def __init__(self, parent: h5py.Group, columns: Mapping[str, tuple[Any, tuple[int, ...]]]) -> None:
+        self.datasets = {name: _create_column(parent, name, *kind) for name, kind in columns.items()}
+        self._waiting: list[Mapping[str, Any]] = []  # at most BLOCK_ROWS
+        self.count = 0
+
+    def append(self, values: Mapping[str, Any]) -> int:
+        """Append a row; return its number."""
+        self._waiting.append(values)
+        self.count += 1
         if len(self._waiting) == BLOCK_ROWS:
             self.flush()
-        return self._count - 1
+        return self.count - 1
 
     def flush(self) -> None:
-        if self._waiting:
-            self.dataset.resize(self._count, axis=0)
-            self.dataset[self._count - len(self._waiting) :] = np.array(self._waiting, self.dataset.dtype)
-            self._waiting.clear()
+        """Write what is waiting."""
+        if not self._waiting:
+            return
+        for name, dataset in self.datasets.items():
+            dataset.resize(self.count, axis=0)
+            block = np.array([values[name] for values in self._waiting], dataset.dtype)
+            dataset[self.count - len(block) :] = block
+        self._waiting.clear()
+
+
+def _create_column(parent: h5py.Group, name: str, dtype: Any, shape: tuple[int, ...]) -> h5py.Dataset:
+    # Texts have a fixed length, because HDF5 keeps no checksum of the others; gzip takes the padding away.
+    packing = {"compression": "gzip"} if np.dtype(dtype).kind == "S" else {}
+    return parent.create_dataset(
+        name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(BLOCK_ROWS, *shape), fletcher32=True, **packing
+    )
 
 
 class _Group:
@@ -198,33 +202,33 @@ class _Group:
 
     def __init__(self, parent: h5py.Group, like: EncodedSlice, filters: Mapping[str, Any]) -> None:
         self._pixels = _create_pixels(parent, "slices", (like.height, like.width), like.dtype, filters)
-        self.columns = {name: _Column(parent, name, *kind) for name, kind in COLUMNS.items()}
-        self._count = 0
+        self._chunks = self._pixels.id
+        self._index = _Table(parent, COLUMNS)
 
     def append(self, encoded: EncodedSlice, *, source: int, subject: int, label: int) -> None:
-        row, self._count = self._count, self._count + 1
+        row = self._index.append(
+            {
+                "source": source,
+                "subject": subject,
+                "slice_index": encoded.slice_index,
+                "position": encoded.position,
+                "split": 0,
+                "label": label,
+                "window": encoded.window,
+                "sha256": np.frombuffer(encoded.sha256, np.uint8),
+            }
+        )
         if row % BLOCK_ROWS == 0:
             self._pixels.resize(row + BLOCK_ROWS, axis=0)
-        self._pixels.id.write_direct_chunk((row, 0, 0), encoded.chunk, encoded.filter_mask)
-        values = {
-            "source": source,
-            "subject": subject,
-            "slice_index": encoded.slice_index,
-            "position": encoded.position,
-            "split": 0,
-            "label": label,
-            "window": encoded.window,
-            "sha256": np.frombuffer(encoded.sha256, np.uint8),
-        }
-        for name, column in self.columns.items():
-            column.append(values[name])
+        self._chunks.write_direct_chunk((row, 0, 0), encoded.chunk, encoded.filter_mask)
 
-    def trim(self) -> None:
-        """Drop the rows made ready for slices that did not come."""
-        self._pixels.resize(self._count, axis=0)
+    def flush(self) -> None:
+        """Write what is waiting, and drop the rows made ready for slices that did not come."""
+        self._index.flush()
+        self._pixels.resize(self._index.count, axis=0)
 
     def write_split(self, split_of_subject: npt.NDArray[np.uint8]) -> None:
-        subjects, splits = self.columns["subject"].dataset, self.columns["split"].dataset
-        for start in range(0, self._count, BLOCK_ROWS):
-            block = slice(start, min(start + BLOCK_ROWS, self._count))
+        subjects, splits = self._index.datasets["subject"], self._index.datasets["split"]
+        for start in range(0, self._index.count, BLOCK_ROWS):
+            block = slice(start, min(start + BLOCK_ROWS, self._index.count))
             splits[block] = split_of_subject[subjects[block]]

@@ -15,7 +15,7 @@ from data_tools.console import CommandError, UsageError, one_line
 KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
 """OASIS's ``case_001`` and BIDS's ``sub-01``, in the file's name or else in a folder's."""
 
-_SLICE_NUMBER = re.compile(r"[_-]slice[_-]?(\d+)", re.IGNORECASE)
+_SLICE_NUMBER = re.compile(r"(?:^|[_-])slice[_-]?(\d+)", re.IGNORECASE)
 _SUFFIXES = re.compile(r"(\.(nii|gz|png|jpe?g|tiff?|bmp|dcm|ima))+$", re.IGNORECASE)
 
 
@@ -32,10 +32,13 @@ class Owner:
 
 
 def stem(path: str) -> str:
-    """Return a file's name without suffixes and slice number: ``case_001_slice_0.nii.png`` -> ``case_001``."""
+    """Return a file's name without suffixes and slice number: ``scan7_slice_0.nii.png`` -> ``scan7``.
+
+    Where nothing is left (``p1/slice_3.png``) it is the folder's name: the slices of a folder belong together.
+    """
     name = PurePosixPath(path).name
     short = _SLICE_NUMBER.sub("", _SUFFIXES.sub("", name))
-    return short or name
+    return short or PurePosixPath(path).parent.name or name
 
 
 def volume_of(path: str) -> tuple[str, int | None]:
@@ -44,7 +47,7 @@ def volume_of(path: str) -> tuple[str, int | None]:
     numbers = _SLICE_NUMBER.findall(name)
     if not numbers or len(numbers[-1]) > 9:
         return path, None
-    return str(PurePosixPath(path).with_name(_SLICE_NUMBER.sub("", name))), int(numbers[-1])
+    return path.removesuffix(name) + _SLICE_NUMBER.sub("", name), int(numbers[-1])
 
 
 class SubjectRules:

@@ -13,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, note, progress, say
-from data_tools.slice_format import SPLITS, SliceGroup, content_digest, damage_named, open_packed
+from data_tools.slice_format import (
+    BLOCK_ROWS,
+    SOURCE_COLUMNS,
+    SPLITS,
+    SliceGroup,
+    content_digest,
+    damage_named,
+    first_line,
+    open_packed,
+)
 from data_tools.slicefile import SliceReader
 
 _AHEAD = 16  # slices read while others are hashed
@@ -28,12 +37,13 @@ def verify(file: Path) -> None:
     damaged = 0
     with SliceReader(file) as reader, ThreadPoolExecutor(1) as hasher:
         total = sum(group.count for group in reader.groups)
+        _check_tables(reader)
         found = (fault for group in reader.groups for fault in _check_group(reader, group, hasher))
         for fault in progress(found, total=total, label="verifying"):
             if fault:
                 damaged += 1
                 note(f"{file}: {fault}")
-        faults = [*_check_tables(reader), *_check_splits(reader)]
+        faults = list(_check_index(reader))
         digest = reader.digest
     for fault in faults:
         note(f"{file}: {fault}")
@@ -43,14 +53,14 @@ def verify(file: Path) -> None:
 
 
 def _check_group(reader: SliceReader, group: SliceGroup, hasher: ThreadPoolExecutor) -> Iterator[str | None]:
-    """Yield for each slice what is wrong with it, or None. Pixels are hashed in another thread while the next are read."""
+    """Yield for each slice what is wrong with it, or None; hash in another thread while the next are read."""
     hashes: Iterator[Any] = (row for (block,) in reader.blocks(group.name, "sha256") for row in block)
     waiting: deque[Future[str | None]] = deque()
     for row, expected in enumerate(hashes):
         try:
             pixels = reader.read(group.name, row)
         except CommandError as error:
-            waiting.append(hasher.submit(str, f"{group.name} row {row}: {error.__cause__ or error}".splitlines()[0]))
+            yield f"{group.name} row {row}: {first_line(error.__cause__ or error)}"
         else:
             waiting.append(hasher.submit(_compare, pixels, expected, f"{group.name} row {row}"))
         if len(waiting) == _AHEAD:
@@ -61,3 +71,38 @@ def _check_group(reader: SliceReader, group: SliceGroup, hasher: ThreadPoolExecu
 def _compare(pixels: npt.NDArray[Any], expected: npt.NDArray[np.uint8], where: str) -> str | None:
     same = hashlib.sha256(pixels.data).digest() == expected.tobytes()
     return None if same else f"{where}: its pixels are not those that were packed"
+
+
+def _check_tables(reader: SliceReader) -> None:
+    """Read the tables of sources, subjects and classes whole, against their checksums; CommandError on damage."""
+    file = open_packed(reader.path)
+    lengths: dict[str, set[int]] = {}
+    with damage_named(reader.path, "a table beside the slices"), file:
+        for table, columns in (("sources", ("path", *SOURCE_COLUMNS)), ("subjects", ("name",)), ("classes", ("name",))):
+            for column in columns:
+                dataset = file[f"{table}/{column}"]
+                lengths.setdefault(table, set()).add(len(dataset))
+                for start in range(0, len(dataset), BLOCK_ROWS):
+                    dataset[start : start + BLOCK_ROWS]
+        if len(lengths["sources"]) > 1:
+            raise ValueError("the columns of /sources differ in length")
+
+
+def _check_index(reader: SliceReader) -> Iterator[str]:
+    """Yield what is wrong with the index: another digest, numbers out of range, a subject in two splits."""
+    with open_packed(reader.path) as file, damage_named(reader.path, "the index"):
+        if content_digest(file) != reader.digest:
+            yield "the index is not the one that was packed: another digest"
+    split_of_subject = np.full(len(reader.subjects), len(SPLITS), np.uint8)
+    for group in reader.groups:
+        for subject, split, source in reader.blocks(group.name, "subject", "split", "source"):
+            if subject.max() >= len(split_of_subject) or split.max() >= len(SPLITS):
+                yield f"{group.name}: a subject or a split that does not exist"
+                return
+            if source.max() >= reader.source_count:
+                yield f"{group.name}: a source that does not exist"
+            before = split_of_subject[subject]
+            split_of_subject[subject] = split
+            if ((before != len(SPLITS)) & (before != split)).any() or (split_of_subject[subject] != split).any():
+                yield f"{group.name}: a subject in two splits"
+                return

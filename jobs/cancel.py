@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from data_tools.console import say
 from jobs.folder import SweepFolder
-from jobs.launch import slurm_of
 from jobs.ledger import Event, Ledger
 from jobs.local import ask_to_stop
 from jobs.status import read_status
@@ -27,7 +26,7 @@ def cancel_units(folder: SweepFolder, names: Sequence[str], *, by: str) -> int:
     histories = ledger.histories()
     remote = [row.job_id for row in chosen if row.job_id and histories[row.unit].executor == "slurm"]
     if remote:
-        slurm_of(plan).cancel(remote)
+        plan.slurm.cancel(remote)
     for row in chosen:
         if row.job_id and row.state == "running" and histories[row.unit].executor == "local":
             ask_to_stop(row.job_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_tools.console import say, warn
 from jobs.folder import Plan, SweepFolder
-from jobs.launch import cancel_orphans, slurm_of, submit_arrays, submit_stage
+from jobs.launch import cancel_orphans, dependency_of, submit_arrays, submit_stage
 from jobs.ledger import Ledger
 from jobs.snapshot import take_snapshot
 from jobs.status import Status, count_states, read_status
@@ -37,21 +37,22 @@ def submit_to_slurm(folder: SweepFolder, plan: Plan, units: Sequence[str], stage
 def _cancel_waiting_stages(folder: SweepFolder, plan: Plan, stages: Sequence[str]) -> None:
     """Take stages out of the queue that wait for less than they now should."""
     rows = [row for row in read_status(folder, plan) if row.unit in stages and row.active and row.state != "running"]
-    slurm_of(plan).cancel([row.job_id for row in rows if row.job_id])
+    plan.slurm.cancel([row.job_id for row in rows if row.job_id])
     if rows:
         units = [{"event": "reopened", "unit": row.unit, "reason": "the chain changed"} for row in rows]
         Ledger(folder.events_file).append_all(units)
 
 
 def _submit_chain(folder: SweepFolder, plan: Plan, stages: Sequence[str], code: Path) -> None:
-    """The first stage waits until all members have ended, however they did; each next one for its success."""
-    active = {row.job_id.partition("_")[0] for row in read_status(folder, plan) if row.active and row.job_id}
-    after = "afterany:" + ":".join(sorted(active, key=int)) if active else ""
+    """Submit the stages, the first of them behind everything of the sweep that is under way."""
+    rows = read_status(folder, plan)
+    before = sorted({row.job_id.partition("_")[0] for row in rows if row.active and row.job_id}, key=int)
     for stage in plan.pipeline:
         if stage.name in stages:
+            after = dependency_of(stage, before, first=stage.name == stages[0])
             job_id = submit_stage(folder, plan, stage, after=after, code=code)
             say(f"{stage.name}: submitted as {job_id}" + (f", {after}" if after else ""))
-            after = f"afterok:{job_id}"
+            before = [job_id]
 
 
 def wait_for(folder: SweepFolder, plan: Plan) -> int:

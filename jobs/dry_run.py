@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from data_tools.console import say
 from jobs.folder import PlannedMember
-from jobs.launch import array_executors, sbatch_text, stage_executor
+from jobs.launch import array_executors, dependency_of, sbatch_text, stage_executor
 from jobs.machine import resolve, visible_gpus
+from jobs.snapshot import snapshot_path
 from jobs.status import duration_text
 from jobs.submit import Proposal
 
@@ -66,13 +67,14 @@ def _slices(member: PlannedMember) -> int:
 def _sbatch(proposal: Proposal) -> Iterator[str]:
     """The text of each sbatch file, in order of submission."""
     plan, folder = proposal.plan, proposal.folder
-    code = folder.code / "SNAPSHOT"
+    code = snapshot_path(folder)
     for part, executor in array_executors(folder, plan, len(proposal.missing), code=code):
         yield f"# sbatch: {part.stop - part.start} members"
         yield sbatch_text(executor, part.stop - part.start)
-    after = "afterany:ARRAY"
+    before = "ARRAY"
     for stage in plan.pipeline:
         if stage.name in proposal.stages:
             yield f"# sbatch: {stage.name}"
+            after = dependency_of(stage, [before], first=before == "ARRAY")
             yield sbatch_text(stage_executor(folder, plan, stage, after=after, code=code), 1)
-            after = f"afterok:{stage.name.upper()}"
+            before = stage.name.upper()

@@ -10,6 +10,7 @@ from pathlib import Path
 from data_tools.console import CommandError, UsageError
 from jobs.config import Profile, Selection, Settings, read_strictly
 from jobs.pipeline import PipelineFolder, PipelineStage
+from jobs.slurm_query import Slurm
 from jobs.sweep import Member, Sweep
 from vqvae_dist.config import config
 from vqvae_dist.config_io import did_you_mean, flatten, read_toml, to_json
@@ -47,6 +48,11 @@ class Plan:
     def selection(self) -> Selection:
         """``select``, read."""
         return Selection.read(self.select)
+
+    @property
+    def slurm(self) -> Slurm:
+        """The cluster of the profile."""
+        return Slurm(self.profile.slurm_conf)
 
     @property
     def current(self) -> tuple[PlannedMember, ...]:

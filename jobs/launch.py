@@ -22,7 +22,7 @@ from jobs.machine import Share
 from jobs.pipeline import PipelineStage
 from jobs.processes import ProcessName
 from jobs.profile import with_resources
-from jobs.slurm_query import Slurm, clean_environment, first_line
+from jobs.slurm_query import clean_environment, first_line
 from jobs.task import run_unit
 
 DEFAULT_ARRAY_PARALLELISM = 64
@@ -77,7 +77,7 @@ def array_executors(
     """What ``count`` members are submitted with: one array, or several where the cluster allows none so long."""
     limit = plan.profile.array_parallelism
     parallelism = DEFAULT_ARRAY_PARALLELISM if limit == "auto" else limit
-    for part in split_array(count, size=slurm_of(plan).max_array_size(), parallelism=parallelism):
+    for part in split_array(count, size=plan.slurm.max_array_size(), parallelism=parallelism):
         executor = slurm_executor(
             folder,
             plan,
@@ -112,6 +112,16 @@ def submit_stage(folder: SweepFolder, plan: Plan, stage: PipelineStage, *, after
     """Submit a stage of the pipeline to Slurm, behind the dependency ``after``; return its id."""
     executor = stage_executor(folder, plan, stage, after=after, code=code)
     return _submit(folder, plan, executor, [stage.name])
+
+
+def dependency_of(stage: PipelineStage, before: Sequence[str], *, first: bool) -> str:
+    """What a stage waits for: the first one until all members have ended, however they did; others for success.
+
+    The report tells of a failure too.
+    """
+    if not before:
+        return ""
+    return ("afterany:" if first or stage.name == "report" else "afterok:") + ":".join(before)
 
 
 def stage_executor(
@@ -160,6 +170,8 @@ def slurm_executor(
         parameters["dependency"] = dependency
     executor.update_parameters(
         job_name=name,
+        comment=comment_of(plan, "NONCE"),
+        wckey=None,  # submitit's own would be refused where such keys are tracked
         nodes=profile.nodes,
         ntasks_per_node=processes,
         cpus_per_task=profile.cpus_per_task,
@@ -190,7 +202,7 @@ def _submit(folder: SweepFolder, plan: Plan, executor: submitit.SlurmExecutor, u
     ledger, nonce = Ledger(folder.events_file), uuid.uuid4().hex[:12]
     executor.update_parameters(comment=comment_of(plan, nonce))
     ledger.append("submitting", nonce=nonce, units=len(units))
-    slurm = slurm_of(plan)
+    slurm = plan.slurm
     try:
         with _environment(slurm.environment()):
             jobs = executor.map_array(run_unit, [str(folder.path)] * len(units), list(units))
@@ -207,7 +219,7 @@ def _submit(folder: SweepFolder, plan: Plan, executor: submitit.SlurmExecutor, u
 
 def cancel_orphans(folder: SweepFolder, plan: Plan) -> int:
     """Cancel jobs of a submission that was killed before it wrote their ids down; return how many arrays."""
-    ledger, slurm, count = Ledger(folder.events_file), slurm_of(plan), 0
+    ledger, slurm, count = Ledger(folder.events_file), plan.slurm, 0
     for nonce in open_submissions(ledger.read()):
         orphans = slurm.ids_by_comment(comment_of(plan, nonce))
         slurm.cancel(orphans)
@@ -219,11 +231,6 @@ def cancel_orphans(folder: SweepFolder, plan: Plan) -> int:
 def comment_of(plan: Plan, nonce: str) -> str:
     """By which a submission is found again in the queue."""
     return f"vqvae-jobs:{plan.name}:{nonce}"
-
-
-def slurm_of(plan: Plan) -> Slurm:
-    """The cluster of a plan."""
-    return Slurm(plan.profile.slurm_conf)
 
 
 def code_environment(code: Path) -> dict[str, str]:

@@ -7,9 +7,9 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -18,9 +18,12 @@ from jobs.collect import choose_best, write_best
 from jobs.folder import Plan, SweepFolder
 from jobs.launch import submit_local
 from jobs.ledger import History, Ledger
-from jobs.machine import resolve, share_of, slots_of, visible_gpus
+from jobs.machine import Share, resolve, share_of, slots_of, visible_gpus
 from jobs.snapshot import take_snapshot
 from jobs.status import Status, count_states, read_status
+
+Launch = Callable[[SweepFolder, Plan, str, Share], Any]
+"""Starts a unit; returns what tells whether it is ``done()``."""
 
 POLL_S = 0.5
 SAY_EVERY_S = 15.0
@@ -35,7 +38,7 @@ def run_here(folder: SweepFolder, plan: Plan) -> int:
         if not alone:
             say(f"{folder.path} is being run already; it takes up what is new (`jobs status {plan.name}`)")
             return 0
-        feeder = Feeder(folder, gpus, take_snapshot(folder))
+        feeder = Feeder(folder, gpus, partial(submit_local, code=take_snapshot(folder)))
         with _terminable():
             try:
                 return feeder.run()
@@ -47,8 +50,8 @@ def run_here(folder: SweepFolder, plan: Plan) -> int:
 class Feeder:
     """Keeps the slots of this machine filled. What it knows is in the ledger: another one can take over at any time."""
 
-    def __init__(self, folder: SweepFolder, gpus: tuple[int, ...], code: Path) -> None:
-        self.folder, self.gpus, self.code = folder, gpus, code
+    def __init__(self, folder: SweepFolder, gpus: tuple[int, ...], launch: Launch) -> None:
+        self.folder, self.gpus, self.launch = folder, gpus, launch
         self.ledger = Ledger(folder.events_file)
         self.jobs: list[Any] = []
         """Held so that ended processes are reaped."""
@@ -99,17 +102,18 @@ class Feeder:
         members = [member.run_id for member in plan.current if state[member.run_id] in ("pending", "lost")]
         if members or busy:
             return members
-        completed = any(state[member.run_id] == "completed" for member in plan.current)
-        stage = next((stage.name for stage in plan.pipeline if state.get(stage.name) != "completed"), None)
-        if stage is None or not completed or state.get(stage, "pending") not in ("pending", "lost"):
+        if not any(state[member.run_id] == "completed" for member in plan.current):
             return []
-        return [stage]
+        due = [stage.name for stage in plan.pipeline if state.get(stage.name) != "completed"]
+        if due and state.get(due[0], "pending") not in ("pending", "lost"):
+            due = [name for name in due[1:] if name == "report"]  # it tells of a failure too
+        return [name for name in due[:1] if state.get(name, "pending") in ("pending", "lost")]
 
     def _start(self, plan: Plan, unit: str, busy: list[str]) -> None:
         histories = self.ledger.histories()
         taken = {gpu for other in busy for gpu in histories[other].gpus}
         share = share_of(plan, unit, [gpu for gpu in self.gpus if gpu not in taken])
-        self.jobs.append(submit_local(self.folder, plan, unit, share, code=self.code))
+        self.jobs.append(self.launch(self.folder, plan, unit, share))
 
     def _tell(self, plan: Plan, rows: list[Status]) -> None:
         """Say what changed, and now and then how far everything is."""

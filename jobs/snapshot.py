@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,24 +19,32 @@ DONE = "snapshot.json"
 
 def take_snapshot(folder: SweepFolder) -> Path:
     """Copy the packages into the sweep's folder, once for each version; return what to put on PYTHONPATH."""
-    files = dict(_source_files())
-    digest = _digest(files)
-    target = folder.code / digest[:12]
+    target = snapshot_path(folder)
     if (target / DONE).is_file():
         return target
     staged = staging_path(target)
+    files = _source_files()
     for name, source in files.items():
         copy = staged / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
-    write_json(staged / DONE, {"digest": digest, "commit": _commit(), "files": len(files)})
+    write_json(staged / DONE, {"commit": _commit(), "files": len(files)})
     shutil.rmtree(target, ignore_errors=True)  # half of one, from a copy that was killed
     staged.rename(target)
     return target
 
 
-def _source_files() -> Iterator[tuple[str, Path]]:
+def snapshot_path(folder: SweepFolder) -> Path:
+    """Where the code as it is now belongs: a folder named by its content."""
+    digest = hashlib.sha256()
+    for name, path in _source_files().items():
+        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return folder.code / digest.hexdigest()[:12]
+
+
+def _source_files() -> dict[str, Path]:
     """Names within the snapshot, and the files as they are imported here."""
+    files = {}
     for package in PACKAGES:
         spec = find_spec(package)
         assert spec is not None
@@ -45,14 +52,8 @@ def _source_files() -> Iterator[tuple[str, Path]]:
         root = Path(spec.submodule_search_locations[0])
         for path in sorted(root.rglob("*")):
             if path.suffix in SUFFIXES and "__pycache__" not in path.parts:
-                yield f"{package}/{path.relative_to(root)}", path
-
-
-def _digest(files: dict[str, Path]) -> str:
-    digest = hashlib.sha256()
-    for name, path in files.items():
-        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+                files[f"{package}/{path.relative_to(root)}"] = path
+    return files
 
 
 def _commit() -> str:

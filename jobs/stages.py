@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from data_tools.console import CommandError, say
@@ -16,7 +15,7 @@ from jobs.pipeline import TRAIN_PRIOR, PipelineFolder, PipelineStage, command_li
 from jobs.report import write_report
 from jobs.sweep import data_digest
 from vqvae_dist.config import PixelCNNConfig
-from vqvae_dist.config_io import fingerprint, flatten, to_json
+from vqvae_dist.config_io import changed_settings, flatten, to_json
 from vqvae_dist.files import sha256_file, write_json
 from vqvae_dist.run_folder import RunFolder, read_json
 
@@ -86,6 +85,4 @@ def _differs(prior: RunFolder, config: PixelCNNConfig, codes: Path) -> bool:
     if not prior.config_file.is_file():
         return False
     stored = prior.read_config()
-    steps = min(config.schedule.steps, stored["settings"]["schedule"]["steps"])
-    as_before = replace(config, schedule=replace(config.schedule, steps=steps))
-    return bool(fingerprint(as_before, data_digest(TRAIN_PRIOR, codes, codes)) != stored["fingerprint"])
+    return bool(changed_settings(stored, config)) or stored["data_digest"] != data_digest(TRAIN_PRIOR, codes, codes)

@@ -14,7 +14,6 @@ from jobs.ledger import History, Ledger
 from jobs.pipeline import TRAIN_PRIOR
 from jobs.processes import ProcessName
 from jobs.slurm_query import JobState, Slurm
-from vqvae_dist.config import STAGES
 from vqvae_dist.run_folder import RunFolder, parse_rows
 
 State = Literal["pending", "running", "requeued", "completed", "failed", "cancelled", "lost"]
@@ -63,7 +62,7 @@ class Status:
 def read_status(folder: SweepFolder, plan: Plan) -> list[Status]:
     """The status of all members, then of the pipeline's stages that were submitted."""
     histories = Ledger(folder.events_file).histories()
-    jobs = job_states(histories.values(), Slurm(plan.profile.slurm_conf))
+    jobs = job_states(histories.values(), plan.slurm)
     rows = [_member_status(folder, plan, member, histories, jobs) for member in plan.members]
     stages = [stage.name for stage in plan.pipeline if stage.name in histories]
     return rows + [_stage_status(folder, plan, name, histories[name], jobs) for name in stages]
@@ -247,11 +246,10 @@ def count_states(rows: Iterable[Status]) -> str:
 
 
 def _table_line(row: Status) -> tuple[str, ...]:
-    name = row.run_id if row.stage in STAGES else row.stage
     step = "" if row.step is None and row.steps is None else f"{row.step or 0}/{row.steps}"
     value = (row.best or {}).get("value")
     return (
-        name,
+        row.unit,
         row.state,
         step,
         "" if row.loss is None else f"{row.loss:.4g}",

@@ -89,10 +89,12 @@ def start(folder: SweepFolder, plan: Plan, units: Sequence[str], stages: Sequenc
 
 
 def reopen(folder: SweepFolder, units: Sequence[str], *, reason: str) -> None:
-    """Note that units are to be run again, or for the first time."""
-    events: list[Event] = [{"event": "reopened", "unit": unit, "reason": reason} for unit in units]
+    """Note that units are to be run again; those that never ran need no note."""
+    ledger = Ledger(folder.events_file)
+    known = ledger.histories()
+    events: list[Event] = [{"event": "reopened", "unit": unit, "reason": reason} for unit in units if unit in known]
     if events:
-        Ledger(folder.events_file).append_all(events)
+        ledger.append_all(events)
 
 
 def choose_profile(file: Path, name: str, root: Path) -> Profile:

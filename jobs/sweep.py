@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +130,18 @@ def _member(point: Settings, table: SweepTable, layers: list[Layer], select: str
     own = {**flatten(nest(table.set)), **flatten(nest(point))}
     if own.get("output_dir"):
         raise UsageError(f"{path}: output_dir is the sweep's to choose; leave it out")
-    config = compose(STAGES[table.stage], *layers, Layer(str(path), anchor_paths(nest(own), path.parent.resolve())))
-    if select not in ("", config.checkpoint.best_metric, DEFAULT_SELECT[table.stage]):
+    layers = [*layers, Layer(str(path), anchor_paths(nest(own), path.parent.resolve()))]
+    config = compose(STAGES[table.stage], *layers)
+    own_metric = config.checkpoint.best_metric
+    if select and select != (own_metric or DEFAULT_SELECT[table.stage]):
         # A run exports its weights at the best value of one metric: it has to be the one that members are compared by.
-        if config.checkpoint.best_metric:
+        if own_metric:
             raise UsageError(
-                f"{path}: pipeline.select {select!r} differs from checkpoint.best_metric "
-                f"{config.checkpoint.best_metric!r}; leave one of them out"
+                f"{path}: pipeline.select {select!r} differs from checkpoint.best_metric {own_metric!r}; leave one out"
             )
-        config = replace(config, checkpoint=replace(config.checkpoint, best_metric=select))
+        config = compose(
+            STAGES[table.stage], *layers, Layer(f"{path} [pipeline] select", {"checkpoint": {"best_metric": select}})
+        )
     _check_milestones(config, own, path)
     digest = data_digest(table.stage, Path(config.data.path), path)
     return Member(run_id(config, digest), point, config)
@@ -151,10 +154,7 @@ def _selection(members: tuple[Member, ...], table: SweepTable, path: Path) -> Se
         raise UsageError(
             f"{path}: members differ in checkpoint.best_metric ({', '.join(sorted(metrics))}); compare one"
         )
-    try:
-        return Selection.read(metrics.pop())
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from None
+    return Selection.read(metrics.pop())
 
 
 def _check_milestones(config: TrainConfig, own: Settings, path: Path) -> None:
@@ -178,9 +178,12 @@ def data_digest(stage: str, data: Path, source: Path) -> str:
             return reader.digest
     try:
         with h5py.File(data, "r", locking=False) as file:
-            return str(file.attrs["digest"])
-    except (OSError, KeyError) as error:
-        raise CommandError(f"{data}: not a file of codes made by `vqvae_dist extract-codes` ({error})") from None
+            digest = file.attrs["digest"] if "K" in file.attrs else None  # packed slices have a digest, and no K
+    except OSError as error:
+        raise CommandError(f"{data}: not a file of codes ({error})") from None
+    if digest is None:
+        raise CommandError(f"{data}: not a file of codes; `vqvae_dist extract-codes` makes one")
+    return str(digest)
 
 
 def _refuse_duplicates(members: tuple[Member, ...], path: Path) -> None:
@@ -196,6 +199,12 @@ def value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(value_text(part) for part in value) or "none"
     if isinstance(value, float):
-        short = f"{value:.6g}"
-        return short.replace("e-0", "e-").replace("e+0", "e")
+        return _float_text(value)
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _float_text(value: float) -> str:
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:.6g}"
+    mantissa, exponent = f"{value:.5e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -11,13 +11,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_tools.console import CommandError, say, warn
 from jobs.sync_live import follow
 from jobs.wandb_merge import merge
-from jobs.wandb_upload import Upload, WandbRun, client_environment, find_runs, make_upload, wandb_folders
+from jobs.wandb_upload import Upload, WandbRun, client_environment, find_runs, make_upload, name_damage, wandb_folders
 from vqvae_dist.wandb_server import ServerError, WandbServer, find_server
+
+AT_ONCE = 8
+"""Runs that the server is asked about at a time."""
 
 START_S = 60.0
 EACH_S = 60.0
@@ -58,13 +62,15 @@ def send(runs: Sequence[WandbRun], server: WandbServer) -> list[WandbRun]:
     """Send runs; return those of which something is left."""
     left, waiting = [], []
     for run in runs:
-        if run.alive:
+        if run.alive and not run.sent:
             say(f"{run.name}: still writes; sync again later, or --live")
             left.append(run)
         elif not run.sent:
             waiting.append(run)
     with tempfile.TemporaryDirectory(prefix="wandb-sync-") as scratch:
-        uploads = [upload for run in waiting if (upload := prepare(run, server, Path(scratch)))]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            prepared = pool.map(lambda run: prepare(run, server, Path(scratch)), waiting)
+            uploads = [upload for upload in prepared if upload]
         if uploads:
             wandb_sync([upload.path for upload in uploads])
         left += [upload.run for upload in uploads if not upload.close()]
@@ -74,15 +80,16 @@ def send(runs: Sequence[WandbRun], server: WandbServer) -> list[WandbRun]:
 
 
 def prepare(run: WandbRun, server: WandbServer, scratch: Path) -> Upload | None:
-    """Make the upload of a run; None, and the run marked, where it came through while it ran."""
-    last_step = run.last_step_at(server)
-    records = merge(run.attempts, run.metrics(), after=last_step)
-    steps = sum(record.HasField("history") for record in records)
-    if steps == 0 and all(attempt.online or attempt.sent for attempt in run.attempts):
-        for attempt in run.attempts:
-            attempt.mark_sent()
-        return None
-    return make_upload(run, records, scratch, steps=steps)
+    """Make the upload of a run; None, and the run marked, where nothing is left to send after all."""
+    name_damage(run)
+    if run.attempts:
+        last_step = run.last_step_at(server)
+        records = merge(run.attempts, run.metrics(), after=last_step)
+        steps = sum(record.HasField("history") for record in records)
+        if steps or not all(attempt.online or attempt.sent for attempt in run.attempts):
+            return make_upload(run, records, scratch, steps=steps)
+    run.mark_sent()
+    return None
 
 
 def wandb_sync(folders: Sequence[Path]) -> None:

@@ -35,9 +35,8 @@ def follow(folder: Path, server: WandbServer) -> None:
     with tempfile.TemporaryDirectory(prefix="wandb-live-") as scratch:
         try:
             while True:
-                alive = [run for run in find_runs(folder) if run.alive and run.attempts]
-                news = [run for run in alive if run.attempts[-1].path not in relays]
-                new = {run.attempts[-1].path: Relay(run, server, Path(scratch)) for run in news}
+                runs = [run for run in find_runs(folder) if may_follow(run) and run.folders[-1].path not in relays]
+                new = {run.folders[-1].path: Relay(run, server, Path(scratch)) for run in runs}
                 if new:
                     senders.append(start_sender([relay.upload for relay in new.values()]))
                 relays |= new
@@ -51,6 +50,11 @@ def follow(folder: Path, server: WandbServer) -> None:
                 sender.wait()
         for relay in relays.values():
             relay.close()
+
+
+def may_follow(run: WandbRun) -> bool:
+    """It writes, has begun to, and does not send by itself."""
+    return run.alive and run.folders[-1].run is not None and not run.folders[-1].online
 
 
 class Relay:
@@ -84,7 +88,7 @@ class Relay:
     def close(self) -> None:
         """Mark the run as sent if its end was; one that was killed has more in metrics.jsonl for `sync` to send."""
         if self._attempt.ended and self.upload.arrived:
-            for attempt in (*self.upload.run.attempts[:-1], self._attempt):
+            for attempt in (*self.upload.run.folders[:-1], self._attempt):
                 attempt.mark_sent()
             say(f"{self.upload.run.name}: followed to its end, {self._steps} steps")
 

@@ -17,7 +17,6 @@ from jobs.ledger import History, Ledger
 from jobs.pipeline import TRAIN_PRIOR
 from jobs.place import Place, distributed_environment, threads_of
 from jobs.signals import StopRequestedError, StopSignals
-from jobs.slurm_query import Slurm
 from jobs.stages import run_stage
 from vqvae_dist.run_folder import Attempt, OwnershipLostError, RunFolder
 
@@ -39,7 +38,11 @@ def run_unit(folder: str, unit: str) -> None:
     sweep = SweepFolder(Path(folder))
     plan = sweep.read_plan()
     trains = plan.member(unit) is not None or unit == TRAIN_PRIOR
-    signals.install(deadline_s=plan.profile.signal_lead_s, interrupt=not trains)
+    signals.install(
+        deadline_s=plan.profile.signal_lead_s,
+        interrupt=not trains,
+        on_deadline=partial(_after_deadline, sweep, plan, unit, place),
+    )
     os.environ.update(distributed_environment(os.environ))
     prepare_process(plan.profile, place)
     remove_stale_pickles(sweep, place)
@@ -52,8 +55,8 @@ def run_unit(folder: str, unit: str) -> None:
 def run_training(arguments: list[str], attempt: Attempt, *, signals: StopSignals) -> str:
     """Run a ``vqvae_dist`` command in this process."""
     from vqvae_dist.cli import run_command_line
-    from vqvae_dist.training.runtime import request_stop
     from vqvae_dist.training.session import OtherRankError
+    from vqvae_dist.training.stop import request_stop
 
     signals.tell(request_stop)
     try:
@@ -120,13 +123,25 @@ def _after_stop(
     end("stopped", "stopped on request; it goes on from its checkpoint")
     if place.executor != "slurm" or ledger.histories()[unit].outcome == "cancelled":
         return
-    slurm = Slurm(plan.profile.slurm_conf)
+    slurm = plan.slurm
     if not signals.warned and slurm.states([place.job_id]).jobs.get(place.job_id, ("",))[0] != "RUNNING":
         return  # SIGTERM of a cancelled job, or of one that Slurm itself has put back into the queue
     refused = slurm.requeue(place.job_id)
     if refused:
         end("stopped", f"requeue refused: {refused}")
         warn(f"requeue refused: {refused}; `jobs retry` takes it up")
+
+
+def _after_deadline(folder: SweepFolder, plan: Plan, unit: str, place: Place) -> None:
+    """Have a process that doesn't manage to stop run again from its newest checkpoint."""
+    if not place.is_main:
+        return
+    ledger = Ledger(folder.events_file)
+    reason = f"did not stop within {plan.profile.signal_lead_s} s"
+    if ledger.histories()[unit].outcome == "":
+        ledger.append("ended", unit=unit, job_id=place.job_id, state="crashed", reason=reason)
+        if place.executor == "slurm":
+            plan.slurm.requeue(place.job_id)
 
 
 def _after_crash(
@@ -137,7 +152,7 @@ def _after_crash(
     if ledger.histories()[unit].outcome not in ("failed", "cancelled"):
         end("crashed", reason)
         if place.executor == "slurm":
-            Slurm(plan.profile.slurm_conf).requeue(place.job_id)
+            plan.slurm.requeue(place.job_id)
     return 1
 
 

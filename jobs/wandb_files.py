@@ -140,7 +140,8 @@ class AttemptFolder:
     @property
     def alive(self) -> bool:
         """Some process still writes the log."""
-        return not self.ended and self.log.is_file() and time.time() - self.log.stat().st_mtime < QUIET_S
+        fresh = self.log.is_file() and time.time() - self.log.stat().st_mtime < QUIET_S
+        return fresh and not self.ended
 
     @property
     def resume_step(self) -> int:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ class WandbRun:
 
     folder: RunFolder
     id: str
-    attempts: Sequence[AttemptFolder]
-    """In the order of their starts; those that a kill left empty are not among them."""
+    folders: Sequence[AttemptFolder]
+    """One an attempt, in the order of their starts."""
     alive: bool
     """A training still writes."""
     newest: bool
@@ -39,7 +40,17 @@ class WandbRun:
     @property
     def sent(self) -> bool:
         """Nothing is left to send."""
-        return all(attempt.sent for attempt in self.attempts)
+        return all(attempt.sent for attempt in self.folders)
+
+    @cached_property
+    def attempts(self) -> list[AttemptFolder]:
+        """The attempts without those that a kill left empty; this reads the logs."""
+        return [attempt for attempt in self.folders if attempt.run]
+
+    def mark_sent(self) -> None:
+        """Note that everything that was read is at the server."""
+        for attempt in self.folders:
+            attempt.mark_sent()
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl that belong to the run."""
@@ -60,27 +71,22 @@ def wandb_folders(folder: Path) -> list[Path]:
 
 
 def find_runs(folder: Path) -> Iterator[WandbRun]:
-    """Every W&B run in a folder; a log that holds nothing, or is torn, is named."""
+    """Every W&B run in a folder; no log is read unless it was written a moment ago."""
     for path in wandb_folders(folder):
         found = find_attempts(path)
         newest = max(found, key=lambda run_id: found[run_id][-1].started, default="")
         for run_id, attempts in found.items():
-            alive = attempts[-1].alive
-            for attempt in attempts[:-1] if alive else attempts:
-                name_damage(attempt)
-            usable = [attempt for attempt in attempts if attempt.run]
-            yield WandbRun(RunFolder(path.parent), run_id, usable, alive, newest=run_id == newest)
+            yield WandbRun(RunFolder(path.parent), run_id, attempts, attempts[-1].alive, newest=run_id == newest)
 
 
-def name_damage(attempt: AttemptFolder) -> None:
-    """Say what is wrong with a log that no process writes any more, until it was sent."""
-    if attempt.sent:
-        return
-    if attempt.run is None:
-        warn(f"{attempt.log}: empty, its process was killed as it started; nothing in it to send")
-        attempt.mark_sent()
-    elif attempt.torn:
-        warn(f"{attempt.log}: cut in the middle of a record; the {len(attempt.records)} whole ones before it are used")
+def name_damage(run: WandbRun) -> None:
+    """Say which logs of a run, that no process writes any more, are empty or torn."""
+    for attempt in run.folders:
+        if attempt.run is None:
+            warn(f"{attempt.log}: empty, its process was killed as it started; nothing in it to send")
+        elif attempt.torn and not attempt.sent:
+            count = len(attempt.records)
+            warn(f"{attempt.log}: cut in the middle of a record; the {count} whole ones before it are used")
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,7 @@ class Upload:
     def close(self) -> bool:
         """Mark what arrived; return whether it did."""
         if self.arrived:
-            for attempt in self.run.attempts:
-                attempt.mark_sent()
+            self.run.mark_sent()
             say(f"{self.run.name}: sent {self.steps} steps")
         else:
             warn(f"{self.run.name}: not sent; the same command tries again")

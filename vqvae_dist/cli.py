@@ -31,6 +31,8 @@ COMMANDS = {
     "rerun": "train a finished run again, exactly",
 }
 
+TRAININGS = ("train-vqvae", "train-pixelcnn", "rerun")
+
 FUNCTIONS = {
     "evaluate": "vqvae_dist.inference.evaluate:evaluate",
     "reconstruct": "vqvae_dist.inference.reconstruct:reconstruct",
@@ -80,7 +82,7 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
-    if handle_signals and arguments[0].startswith("train-"):
+    if handle_signals and arguments[0] in TRAININGS:
         stop_on_signals()
     try:
         state = run_command_line(arguments)
@@ -139,9 +141,9 @@ def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog
 def stop_on_signals() -> None:
     """Let the first Ctrl-C or SIGTERM stop a training at its next step, and a second Ctrl-C at once."""
 
-    def stop(number: int, _: FrameType | None) -> None:
-        from vqvae_dist.training.runtime import request_stop
+    from vqvae_dist.training.stop import request_stop
 
+    def stop(number: int, _: FrameType | None) -> None:
         request_stop()
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -185,18 +185,32 @@ def to_json(config: TrainConfig) -> dict[str, Any]:
     return plain
 
 
-def fingerprint(config: TrainConfig, data_digest: str) -> str:
+def fingerprint(config: TrainConfig, data_digest: str, *, resolved: Mapping[str, Any] | None = None) -> str:
     """64 hex digits of what decides the result: settings, data and RESULT_VERSION.
 
-    Milestones and warm-up count in steps, so that a share and the number it stands for are the same run.
+    Milestones and warm-up count in steps, so that a share and the number it stands for are the same run; ``resolved``
+    holds those of a run that was started with another number of steps.
     """
-    return _digest(result_settings(config), data_digest)
+    kept = {f"optim.{name}": resolved[name] for name in ("milestones", "warmup")} if resolved else {}
+    return _digest(result_settings(config) | kept, data_digest)
 
 
 def result_settings(config: TrainConfig) -> dict[str, Any]:
     """The flat settings that change the result, with milestones and warm-up in steps."""
     flat = {key: value for key, value in flatten(to_json(config)).items() if key not in FREE_KEYS}
     return flat | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
+
+
+def changed_settings(stored: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """``key old -> new`` for each result-changing setting that differs from a run's config.json; more steps may."""
+    old, new = flatten(stored["settings"]), flatten(to_json(config))
+    different = []
+    for key in result_settings(config):
+        before, now = old.get(key), new.get(key)
+        same = before == now or (key == "schedule.steps" and before is not None and before <= now)
+        if not same and not (key == "optim.milestones" and stored["resolved"]["milestones"] == now):
+            different.append(f"{key} {before} -> {now}")
+    return different
 
 
 def _digest(settings: Mapping[str, Any], data_digest: str) -> str:

@@ -22,15 +22,20 @@ def write_file(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` so that a reader sees the old file or the new one, whatever happens."""
     staged = staging_path(path)
     try:
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(staged, content)
         staged.replace(path)
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` and wait until it is on the disk; a kill may leave a part of it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -67,11 +67,19 @@ class WandbServer:
         variables = {"entity": entity or None, "project": project, "name": run_id}
         return within(PROBE_S, lambda: self._last_step(variables))
 
-    def _last_step(self, variables: Mapping[str, Any]) -> int:
-        started = time.monotonic()
+    def default_entity(self) -> str:
+        """The entity that runs of this key belong to where none is named; ServerError as in ``last_step``."""
+        return str(within(PROBE_S, self._viewer)["entity"])
+
+    def _viewer(self) -> dict[str, Any]:
         viewer = (self._ask("Viewer", _VIEWER, {}, PROBE_S).get("data") or {}).get("viewer")
         if not viewer:
             raise ServerError(f"{self.url} does not take the key")
+        return dict(viewer)
+
+    def _last_step(self, variables: Mapping[str, Any]) -> int:
+        started = time.monotonic()
+        self._viewer()
         left = max(0.1, PROBE_S - (time.monotonic() - started))
         answer = self._ask("RunResumeStatus", _RUN, variables, left)
         model = (answer.get("data") or {}).get("model") or {}

@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from data_tools.readers.slice import (
+    MAX_DEFLATE_RATIO,
     MAX_VOLUME_BYTES,
     PlacedSlice,
     RawSlice,
@@ -33,7 +34,6 @@ from data_tools.readers.slice import (
 
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 _HEAD = 1024  # bytes in which a file names its transfer syntax
-_MAX_DEFLATE_RATIO = 1032  # zlib cannot pack better
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -125,7 +125,7 @@ def _places(order: Sequence[tuple[float, ...]], *, placed: bool) -> list[int]:
 
 
 def _check_deflated(head: bytes, size: int) -> None:
-    if DeflatedExplicitVRLittleEndian.encode() in head and size * _MAX_DEFLATE_RATIO > MAX_VOLUME_BYTES:
+    if DeflatedExplicitVRLittleEndian.encode() in head and size * MAX_DEFLATE_RATIO > MAX_VOLUME_BYTES:
         raise UnreadableError("a deflated DICOM file too large to be unpacked safely")
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from data_tools.choices import Axis
 from data_tools.readers.slice import (
+    MAX_DEFLATE_RATIO,
     MAX_FILE_BYTES,
     MAX_VOLUME_BYTES,
     PlacedSlice,
@@ -47,7 +48,7 @@ def read_nifti(data: bytes, *, axis: Axis, volume: int) -> Volume:
     stream = cast(BinaryIO, gzip.GzipFile(fileobj=io.BytesIO(data)) if zipped else io.BytesIO(data))
     try:
         header = _header(stream)
-        voxels = to_stored(_voxels(stream, header, volume, available=None if zipped else len(data)))
+        voxels = to_stored(_voxels(stream, header, volume, available=len(data) * (MAX_DEFLATE_RATIO if zipped else 1)))
         if zipped:
             _read_to_the_end(stream)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -79,8 +80,11 @@ def _header(stream: BinaryIO) -> Any:
     return header
 
 
-def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int | None) -> npt.NDArray[Any]:
-    """Return the voxels (X, Y, Z) of the chosen volume as stored; a 2-D file has Z = 1."""
+def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int) -> npt.NDArray[Any]:
+    """Return the voxels (X, Y, Z) of the chosen volume as stored; a 2-D file has Z = 1.
+
+    ``available`` bytes are in the stream at most.
+    """
     shape = tuple(int(size) for size in header.get_data_shape())
     dtype = header.get_data_dtype()
     if any(size < 1 for size in shape) or len(shape) < 2:
@@ -94,9 +98,8 @@ def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int | None
     size = math.prod(space) * dtype.itemsize
     if size > MAX_VOLUME_BYTES:
         raise UnreadableError(f"a header that claims {math.prod(space)} voxels, more than is read at once")
-    start = max(int(header.get_data_offset()), header.sizeof_hdr if hasattr(header, "sizeof_hdr") else 348)
-    start += volume * size
-    if available is not None and start + size > available:
+    start = max(int(header.get_data_offset()), header.single_vox_offset) + volume * size
+    if start + size > available:
         raise UnreadableError("truncated: it ends before its voxels do")
     stream.seek(start)
     raw = stream.read(size)

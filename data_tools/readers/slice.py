@@ -20,6 +20,9 @@ MAX_FILE_BYTES = 1 << 32
 MAX_VOLUME_BYTES = 1 << 31
 """The most that one volume or DICOM file may unpack to, whatever its header claims."""
 
+MAX_DEFLATE_RATIO = 1032
+"""zlib cannot pack better, so a small file that claims to hold much is found out before any memory is taken."""
+
 _IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 

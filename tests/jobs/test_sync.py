@@ -225,6 +225,7 @@ def test_running_training_is_followed_live(
     process = client.start(run, steps=60, resume=20, pause=0.1, mode="offline", attempt=1, hang=True)
     while len(list(run.glob("wandb/offline-run-*"))) < 2 or not find_attempts(run / "wandb").popitem()[1][-1].run:
         assert process.poll() is None
+    client.environment["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     follower = subprocess.Popen(
         [sys.executable, "-c", FOLLOW, str(sweep)],
         cwd=REPOSITORY,
@@ -233,7 +234,7 @@ def test_running_training_is_followed_live(
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not server.runs or 50 not in server.only_run().steps:
+    while not server.runs or 60 not in server.only_run().steps:
         assert process.poll() is None
         assert follower.poll() is None
         time.sleep(0.1)

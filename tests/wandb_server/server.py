@@ -6,6 +6,7 @@ import base64
 import contextlib
 import gzip
 import json
+import re
 import socket
 import threading
 import time
@@ -134,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _graphql(self, body: dict[str, Any]) -> None:
         store = self.server.store
-        operation = body.get("operationName") or ""
+        operation = re.split(r"\W+", body.get("query", "").strip(), maxsplit=2)[1]  # query NAME (...
         with store.lock:
             store.operations.append(operation)
             if store.status != 200:

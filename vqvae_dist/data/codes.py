@@ -1,4 +1,4 @@
-"""The codes of packed slices in one HDF5 file: ``CodesWriter`` and ``CodesReader``.
+"""The codes of packed slices in one HDF5 file: its layout, and ``CodesReader``.
 
     /codes/hxw_of_GROUP/   one group for each group of the packed file; its grid (h, w), its true size in attributes
         codes (N,h,w) uint16   foreground (N,h,w) uint8, 1 where a cell's pixels hold foreground
@@ -14,9 +14,8 @@ gamma. Each map is a chunk of its own with a checksum.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,11 +42,6 @@ COLUMNS = {
     "label": "<i4",
 }
 """One entry a code map, with its type."""
-
-BLOCK = 1024
-"""Code maps hashed at a time, and entries in a chunk of a column."""
-
-Columns = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -81,68 +75,6 @@ class CodesIndex:
     position: npt.NDArray[np.float32]
     split: npt.NDArray[np.uint8]
     label: npt.NDArray[np.int32]
-
-
-class CodesWriter:
-    """Appends code maps to a new file, batch by batch."""
-
-    def __init__(self, path: Path, attributes: Mapping[str, int | str]) -> None:
-        """``attributes`` are those of the module's docstring but format, version and digest."""
-        self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
-        self._file.attrs.update(attributes)
-
-    def append(
-        self,
-        slices: str,
-        size: tuple[int, int],
-        codes: npt.NDArray[np.integer],
-        foreground: npt.NDArray[np.bool_],
-        columns: Columns,
-    ) -> None:
-        """Add ``codes`` and ``foreground`` (n, h, w) of slices of the packed group ``slices``."""
-        count, *grid = codes.shape
-        name = f"{grid[0]}x{grid[1]}_of_{slices}"
-        group = self._file.require_group("codes").get(name) or self._new_group(name, slices, size, tuple(grid))
-        values = {"codes": codes, "foreground": foreground, **{column: columns[column] for column in COLUMNS}}
-        for key, new in values.items():
-            dataset = group[key]
-            dataset.resize(len(dataset) + count, axis=0)
-            dataset[-count:] = new
-
-    def _new_group(self, name: str, slices: str, size: tuple[int, int], grid: tuple[int, ...]) -> h5py.Group:
-        group = self._file.create_group(f"codes/{name}")
-        group.attrs.update({"slices": slices, "height": size[0], "width": size[1]})
-        maps = {"maxshape": (None, *grid), "chunks": (1, *grid), "fletcher32": True}
-        group.create_dataset("codes", (0, *grid), "<u2", **maps)
-        group.create_dataset("foreground", (0, *grid), "u1", **maps)
-        for column, kind in COLUMNS.items():
-            group.create_dataset(column, (0,), kind, maxshape=(None,), chunks=(BLOCK,), fletcher32=True)
-        return group
-
-    def finish(self, patches: npt.NDArray[np.float32], subjects: list[str], classes: list[str]) -> None:
-        """Write the mean patches (K, d, d), the names, and the digest of it all; flush and close."""
-        self._file.require_group("codes")
-        self._file.create_dataset("patches", data=patches.astype("<f4"), fletcher32=True)
-        for key, names in (("subjects/name", subjects), ("classes/name", classes)):
-            self._file.create_dataset(key, data=[name.encode() for name in names], dtype=h5py.string_dtype())
-        self._file.attrs.update({"format": FORMAT, "version": VERSION, "digest": _content_digest(self._file)})
-        self.close()
-
-    def close(self) -> None:
-        """Close the file, finished or not."""
-        self._file.close()
-
-
-def _content_digest(file: h5py.File) -> str:
-    """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
-    digest = hashlib.sha256(f"{file.attrs['K']} {file.attrs['vqvae_weights_sha256']}".encode())
-    for name in sorted(file["codes"]):
-        group = file["codes"][name]
-        digest.update(f"{name} {len(group['codes'])}".encode())
-        for key in ("codes", "foreground", *COLUMNS):
-            for start in range(0, len(group[key]), BLOCK):
-                digest.update(group[key][start : start + BLOCK].tobytes())
-    return digest.hexdigest()
 
 
 class CodesReader:
@@ -209,8 +141,18 @@ class CodesReader:
         file = self._open()
         if group not in self._indexes:
             with self._damage_named(f"the index of {group}"):
-                self._indexes[group] = CodesIndex(**{name: file[f"codes/{group}/{name}"][:] for name in COLUMNS})
+                self._indexes[group] = self._checked_index(file[f"codes/{group}"])
         return self._indexes[group]
+
+    def _checked_index(self, group: h5py.Group) -> CodesIndex:
+        index = CodesIndex(**{name: group[name][:] for name in COLUMNS})
+        if any(len(getattr(index, name)) != len(group["codes"]) for name in COLUMNS):
+            raise ValueError("columns of different lengths")
+        for name, limit in (("label", len(self.classes)), ("split", len(SPLITS)), ("subject", len(self.subjects))):
+            values = getattr(index, name)
+            if len(values) and values.max() >= limit:
+                raise ValueError(f"{name} {values.max()} of {limit}")
+        return index
 
     def rows(self, group: str, split: str, *, views: bool) -> npt.NDArray[np.int64]:
         """The row numbers of a split in file order, ``all`` for every split; with all views or only view 0."""

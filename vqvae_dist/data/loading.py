@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
@@ -28,7 +32,7 @@ def read_ahead(source: Steps[B], steps: range, *, workers: int) -> Iterator[B]:
             sampler=cast(Sequence[int], steps),
             num_workers=workers,
             collate_fn=_as_it_is,
-            multiprocessing_context="forkserver",  # fork after torch's threads are running may hang
+            multiprocessing_context="spawn",  # fork after threads may hang; a fork server outlives a killed training
             worker_init_fn=_quiet_worker,
             prefetch_factor=2,
         )
@@ -48,9 +52,16 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _quiet_worker(_: int) -> None:
-    """One thread a worker; signals that warn of a stop are the training process's business."""
-    import signal
-
+    """One thread a worker; signals that warn of a stop are the training process's business, its death is ours."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     for name in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT, signal.SIGINT):
         signal.signal(name, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """End this worker once the training process is dead; torch's own watch only sees the server that forked it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

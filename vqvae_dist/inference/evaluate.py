@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.files import write_file, write_json
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
-from vqvae_dist.inference.measure import Measurement, SliceFigures
+from vqvae_dist.inference.measure import Bits, Measurement, SliceFigures
 from vqvae_dist.inference.output import claim
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.prior_quality import score_samples
@@ -27,6 +27,9 @@ from vqvae_dist.metrics.interval import Summary, summarise
 from vqvae_dist.metrics.rate import bits_per_pixel, nominal_bits
 
 SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground")
+
+MODELS = ("unigram", "context", "prior")
+"""Models that codes are charged under."""
 
 
 def evaluate(
@@ -105,52 +108,42 @@ def summaries(scores: Sequence[SliceScores | None], clusters: np.ndarray[Any, An
 
 def rates(rows: Sequence[SliceFigures], codebook_size: int) -> dict[str, float | None]:
     """Give bits per true pixel under each model of the codes; None for a model that is not there."""
-    pixels = sum(row.pixels for row in rows)
-
-    def bpp(bits_of: Callable[[SliceFigures], float | None]) -> float | None:
-        bits = _total(rows, bits_of)
-        return None if bits is None else bits_per_pixel(bits, pixels)
-
+    pixels, cells = (sum(getattr(row, name) for row in rows) for name in ("pixels", "cells"))
+    totals = {model: total_bits(rows, model) for model in MODELS}
     return {
-        "nominal_bpp": bits_per_pixel(nominal_bits(sum(row.cells for row in rows), codebook_size), pixels),
-        "unigram_bpp": bpp(lambda row: row.unigram_bits),
-        "context_bpp": bpp(lambda row: row.context_bits),
-        "prior_bpp": bpp(lambda row: row.prior_bits),
+        "nominal_bpp": bits_per_pixel(nominal_bits(cells, codebook_size), pixels),
+        **{f"{model}_bpp": bits and bits_per_pixel(bits.total, pixels) for model, bits in totals.items()},
     }
 
 
 def bits_per_code(rows: Sequence[SliceFigures]) -> dict[str, float | None]:
     """Give the prior's bits per code, over all cells and over foreground cells, beside those of simpler models."""
-    cells, inside = sum(row.cells for row in rows), sum(row.cells_foreground for row in rows)
+    cells, inside = (sum(getattr(row, name) for row in rows) for name in ("cells", "cells_foreground"))
+    figures: dict[str, float | None] = {}
+    for model, prefix in (("prior", ""), ("unigram", "unigram_"), ("context", "context_")):
+        bits = total_bits(rows, model)
+        figures[f"{prefix}bits_per_code"] = bits.total / cells if bits else None
+        figures[f"{prefix}bits_per_code_foreground"] = bits.foreground / inside if bits and inside else None
+    return figures
 
-    def share(bits_of: Callable[[SliceFigures], float | None], among: int) -> float | None:
-        bits = _total(rows, bits_of)
-        return None if bits is None or not among else bits / among
 
-    return {
-        "bits_per_code": share(lambda row: row.prior_bits, cells),
-        "bits_per_code_foreground": share(lambda row: row.prior_bits_foreground, inside),
-        "unigram_bits_per_code": share(lambda row: row.unigram_bits, cells),
-        "context_bits_per_code": share(lambda row: row.context_bits, cells),
-    }
+def total_bits(rows: Sequence[SliceFigures], model: str) -> Bits | None:
+    """Add up what the codes cost under a model; None for a model that is not there."""
+    costs = [cost for row in rows if (cost := getattr(row, model)) is not None]
+    return Bits(*(sum(column) for column in zip(*costs, strict=True))) if costs else None
 
 
 def table(rows: Sequence[SliceFigures], subjects: Sequence[str]) -> str:
     """Give per_slice.csv: a line a slice; a figure that does not exist is an empty field."""
     names = ("group", "row", "slice_index", "position", "pixels", "cells", "cells_foreground")
-    bits = ("unigram_bits", "context_bits", "prior_bits", "prior_bits_foreground")
+    bits = [f"{model}_bits{part}" for model in MODELS for part in ("", "_foreground")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subject", *names, *SliceScores._fields, *bits])
     for row in rows:
-        own, costs = ([getattr(row, name) for name in group] for group in (names, bits))
-        writer.writerow([subjects[row.subject], *own, *row.scores, *costs])
+        costs = [value for model in MODELS for value in (getattr(row, model) or (None, None))]
+        writer.writerow([subjects[row.subject], *(getattr(row, name) for name in names), *row.scores, *costs])
     return text.getvalue()
-
-
-def _total(rows: Sequence[SliceFigures], bits_of: Callable[[SliceFigures], float | None]) -> float | None:
-    values = [bits for row in rows if (bits := bits_of(row)) is not None]
-    return sum(values) if len(values) == len(rows) else None
 
 
 def _data(vqvae: LoadedVQVAE, reader: SliceReader, reference: Reference | None) -> dict[str, Any]:

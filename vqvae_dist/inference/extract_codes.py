@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from data_tools.console import UsageError, progress, say
 from data_tools.slicefile import SPLITS, SliceGroup, SliceReader
-from vqvae_dist.data.codes import COLUMNS, CodesReader, CodesWriter
+from vqvae_dist.data.codes import COLUMNS, CodesReader
+from vqvae_dist.data.codes_writer import CodesWriter
 from vqvae_dist.files import fsync_folder, staging_path
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
 from vqvae_dist.inference.output import claim

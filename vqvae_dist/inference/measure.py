@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +21,18 @@ from vqvae_dist.metrics.image import WINDOW, SliceScores, foreground_mask, score
 from vqvae_dist.metrics.rate import unigram_bits
 
 
+class Bits(NamedTuple):
+    """What the codes of a slice cost under a model."""
+
+    total: float
+    """Over all cells."""
+    foreground: float
+    """Over the foreground cells."""
+
+
 @dataclass(frozen=True)
 class SliceFigures:
-    """What is known of one evaluated slice; bits are totals over its cells."""
+    """What is known of one evaluated slice."""
 
     group: str
     row: int
@@ -38,10 +48,9 @@ class SliceFigures:
     """Of a black picture in the reconstruction's place."""
     mean_image: SliceScores | None
     """Of the mean training slice at this position; None without training slices of this shape."""
-    unigram_bits: float | None
-    context_bits: float | None
-    prior_bits: float | None
-    prior_bits_foreground: float | None
+    unigram: Bits | None
+    context: Bits | None
+    prior: Bits | None
 
 
 class Measurement:
@@ -109,10 +118,9 @@ class Measurement:
             scores=score_slice(original, reconstruction, mask),
             black=score_slice(original, np.zeros_like(original), mask),
             mean_image=None if mean is None else score_slice(original, mean, mask),
-            unigram_bits=None if self._unigram is None else float(self._unigram[codes].sum()),
-            context_bits=None if reference is None else float(reference.context.bits(codes[None]).sum()),
-            prior_bits=None if prior_bits is None else float(prior_bits.sum()),
-            prior_bits_foreground=None if prior_bits is None else float(prior_bits[inside].sum()),
+            unigram=None if self._unigram is None else _sum(self._unigram[codes], inside),
+            context=None if reference is None else _sum(reference.context.bits(codes[None])[0], inside),
+            prior=None if prior_bits is None else _sum(prior_bits, inside),
         )
 
     def _count(self, codes: NDArray[np.int64], inside: NDArray[np.bool_]) -> None:
@@ -126,3 +134,7 @@ class Measurement:
             return None
         condition = slice_condition(self.reader, batch.group.name, batch.rows, classes=self.prior.classes)
         return code_bits(self.prior, codes, condition)
+
+
+def _sum(bits: NDArray[np.float64], inside: NDArray[np.bool_]) -> Bits:
+    return Bits(float(bits.sum()), float(bits[inside].sum()))

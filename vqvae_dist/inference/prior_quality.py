@@ -65,9 +65,7 @@ def draw_samples(
     starts = range(0, len(rows), SAMPLES_AT_ONCE)
     drawn = []
     for start in progress(starts, total=len(starts), label="drawing samples"):
-        condition = slice_condition(
-            reader, group.name, rows[start : start + SAMPLES_AT_ONCE], classes=prior.classes
-        )
+        condition = slice_condition(reader, group.name, rows[start : start + SAMPLES_AT_ONCE], classes=prior.classes)
         grid = vqvae.model.grid(size)
         codes = sample(prior.model, grid=grid, condition=condition, seed=SEED, first_sample=start)
         with torch.inference_mode():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vqvae_dist.models.nearest import code_sums, nearest
+
 
 def kmeans(samples: Tensor, K: int, *, iterations: int) -> Tensor:
     """K centres (K, D) of ``samples`` (S, D); without iterations they are samples.
@@ -20,14 +22,13 @@ def kmeans(samples: Tensor, K: int, *, iterations: int) -> Tensor:
     marks = (torch.arange(K, device=samples.device, dtype=torch.float64) + 0.5) / K * cumulative[-1]
     centres = samples[order[torch.searchsorted(cumulative, marks).clamp_max(len(samples) - 1)]].clone()
     for _ in range(iterations):
-        index = torch.cat([torch.cdist(part, centres).argmin(1) for part in samples.split(8192)])
-        counts = torch.bincount(index, minlength=K).to(samples.dtype)
-        sums = torch.zeros_like(centres).index_add_(0, index, samples)
-        # An empty cluster moves to the sample that is served worst.
-        means = sums / counts.clamp_min(1.0)[:, None]
-        empty = torch.nonzero(counts == 0).flatten()
+        index = nearest(samples, centres)
+        counts = torch.bincount(index, minlength=K)[:, None]
+        means = code_sums(samples, index, K) / counts.clamp_min(1)
+        centres = torch.where(counts > 0, means, centres)
+        # An empty cluster moves to a sample that is served worst.
+        empty = torch.nonzero(counts[:, 0] == 0).flatten()[: len(samples)]
         if len(empty):
-            errors = (samples - means[index]).square().sum(1)
-            means[empty] = samples[errors.topk(min(len(empty), len(samples))).indices][: len(empty)]
-        centres = means
+            errors = (samples - centres[index]).square().sum(1)
+            centres[empty] = samples[errors.topk(len(empty)).indices]
     return centres

@@ -85,7 +85,7 @@ class PixelCNN(nn.Module):
         self.recompute = False
         self.embedding = nn.Embedding(codebook_size, hidden)
         self.coordinates = Coordinates(hidden) if condition_coordinates else None
-        self.gates = nn.Parameter(torch.zeros(layers, 4 * hidden))
+        self.gates = nn.Parameter(torch.zeros(layers * 4 * hidden))  # one row, as biases are: no weight decay
         self.condition_gates = (
             ConditionGates(
                 layers=layers, gates=4 * hidden, hidden=hidden,
@@ -130,7 +130,7 @@ class PixelCNN(nn.Module):
 
     def gate_biases(self, condition: Condition) -> Tensor:
         """Give the biases of all gates, (B or 1, layers, 4 * hidden): vertical, then horizontal."""
-        biases = self.gates.unsqueeze(0)
+        biases = self.gates.view(1, len(self.layers), -1)
         return biases if self.condition_gates is None else biases + self.condition_gates(condition)
 
     def dropout_masks(self, keys: Tensor) -> Tensor | None:

@@ -15,15 +15,13 @@ from torch import Tensor, nn
 
 from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.kmeans import kmeans
+from vqvae_dist.models.nearest import code_sums, nearest
 
 REVIVALS = 64
 """Most codes revived a step: what a rank offers as new places, and sends to the others."""
 
 SAMPLES = 32768
 """About as many encoder outputs of the global batch initialise the codebook."""
-
-CHUNK = 2**22
-"""Most distances held at once: 16 MiB in float32, however many positions and codes there are."""
 
 
 class CodeStatistics(NamedTuple):
@@ -138,7 +136,7 @@ class Quantizer(nn.Module):
             codebook = F.mse_loss(code, flat.detach()) if self.kind == "gradient" else commitment.new_zeros(())
             quantized = GRADIENTS[self.gradient](flat, code.detach())
             z_q = quantized.reshape(B, h, w, D).permute(0, 3, 1, 2)
-            statistics = None if keys is None else self._statistics(flat.detach(), index, keys)
+            statistics = None if keys is None else self._statistics(flat.detach(), index, code.detach(), keys)
             return QuantizerOutput(z_q, index.reshape(B, h, w), commitment, codebook, statistics, None)
 
     def _pass_through(self, z: Tensor, flat: Tensor, keys: Tensor | None, samples: int) -> QuantizerOutput:
@@ -152,18 +150,15 @@ class Quantizer(nn.Module):
         passed = flat.reshape(B, h, w, D).permute(0, 3, 1, 2)
         return QuantizerOutput(passed, z.new_zeros(B, h, w, dtype=torch.int64), zero, unused, None, drawn)
 
-    def _statistics(self, flat: Tensor, index: Tensor, keys: Tensor) -> CodeStatistics:
-        weight = self.weight.detach().to(flat.dtype)
+    def _statistics(self, flat: Tensor, index: Tensor, code: Tensor, keys: Tensor) -> CodeStatistics:
         counts = torch.bincount(index, minlength=self.K).to(flat.dtype)
-        # Summed as distances from the code: a million equal background outputs added up in float32 lose digits.
-        away = flat - weight[index]
-        sums = torch.addcmul(flat.new_zeros(self.K, self.D).index_add_(0, index, away), counts[:, None], weight)
-        errors = away.square().sum(1)
+        errors = (flat - code).square().sum(1)
         # Gumbel-top-k: the highest log(weight) + Gumbel noise is a draw without replacement by weight (Vieira 2014).
         noise = -torch.log(-torch.log(cell_uniforms(keys, len(flat) // len(keys)).flatten()))
         best = torch.topk(errors.log() + noise.to(flat.dtype), min(REVIVALS, len(flat)))
         pad = REVIVALS - len(best.values)
         scores = F.pad(best.values, (0, pad), value=-torch.inf)
+        sums = code_sums(flat, index, self.K)
         return CodeStatistics(counts, sums, errors.sum(), scores, F.pad(flat[best.indices], (0, 0, 0, pad)))
 
     @torch.no_grad()
@@ -205,18 +200,6 @@ class Quantizer(nn.Module):
             self.counts[dead] = max(1.0, 2.0 * self.revive_below)
             self.sums[dead] = places * self.counts[dead][:, None]
             self.revived += len(dead)
-
-
-def nearest(flat: Tensor, codebook: Tensor) -> Tensor:
-    """Index (N,) of the Euclidean nearest code for each of ``flat`` (N, D), a chunk at a time."""
-    with torch.autocast(flat.device.type, enabled=False), torch.no_grad():
-        # |z - e|^2 = |z|^2 + |e|^2 - 2 z.e, around a common mean: it moves no distance and keeps the terms small.
-        mean = codebook.mean(0)
-        codes = (codebook - mean).to(flat.dtype)
-        half_norms = 0.5 * codes.square().sum(1)
-        rows = max(1, CHUNK // len(codes))
-        index = [torch.addmm(half_norms, z - mean, codes.T, alpha=-1.0).argmin(1) for z in flat.split(rows)]
-        return index[0] if len(index) == 1 else torch.cat(index)
 
 
 def straight_through(z: Tensor, code: Tensor) -> Tensor:

@@ -6,18 +6,18 @@ and ``best`` are small text files replaced by rename. A good one is deleted only
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data_tools.console import CommandError, warn
-from vqvae_dist.files import STAGING, fsync_folder, sha256_file, staging_path, write_file, write_json
+from vqvae_dist.files import STAGING, fsync_folder, sha256_file, staging_path, write_file, write_json, write_synced
 from vqvae_dist.run_folder import Ownership, RunFolder, read_json
 
 MANIFEST = "manifest.json"
@@ -64,12 +64,13 @@ class Checkpoints:
             write_file(self.run.checkpoints / "latest", f"{folder.name}\n".encode())
             if best is not None:
                 write_file(self.run.checkpoints / "best", f"{self.run.checkpoint(best).name}\n".encode())
-        except OSError as error:
+            verify_checkpoint(folder)
+        except (OSError, DamagedError) as error:
             shutil.rmtree(staged, ignore_errors=True)
             good = self.newest_step()
             kept = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
-            raise CommandError(f"{folder}: could not be written: {error.strerror or error}; {kept}") from None
-        verify_checkpoint(folder)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise CommandError(f"{folder}: could not be written: {reason}; {kept}") from None
         self._prune(best)
 
     def newest_step(self) -> int | None:
@@ -101,7 +102,7 @@ class Checkpoints:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def drop_after(self, step: int) -> None:
-        """Set aside what lies after ``step``: damaged checkpoints that were stepped over."""
+        """Delete what lies after ``step``: damaged checkpoints that were stepped over."""
         for later in self.steps():
             if later > step:
                 shutil.rmtree(self.run.checkpoint(later))
@@ -113,17 +114,20 @@ class Checkpoints:
 
 
 def write_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], values: Mapping[str, Any]) -> None:
-    """Write all files of a checkpoint and its manifest, each fsynced."""
+    """Write all files of a checkpoint, each fsynced, and then their manifest."""
     folder.mkdir()
-    for name, tensors in parts.items():
-        save_file(on_cpu(tensors), folder / f"{name}.safetensors")
-    (folder / VALUES).write_text(json.dumps({"step": step, **values}, allow_nan=False))
-    names = sorted(path.name for path in folder.iterdir())
-    manifest = {name: {"size": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
-    for name in names:
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
+    manifest = {}
+    for name, content in _files(step, parts, values):
+        write_synced(folder / name, content)
+        manifest[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_json(folder / MANIFEST, manifest)
+
+
+def _files(step: int, parts: Mapping[str, Tensors], values: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file; one part in memory at a time."""
+    for name, tensors in parts.items():
+        yield f"{name}.safetensors", save(on_cpu(tensors))
+    yield VALUES, json.dumps({"step": step, **values}, allow_nan=False).encode()
 
 
 def on_cpu(tensors: Tensors) -> dict[str, Tensor]:
@@ -143,6 +147,8 @@ def verify_checkpoint(folder: Path) -> None:
             path = folder / name
             if path.stat().st_size != written["size"] or sha256_file(path) != written["sha256"]:
                 raise DamagedError(f"{path}: checksum mismatch")
+        if folder.name != f"step_{read_json(folder / VALUES)['step']:08d}":
+            raise DamagedError(f"{folder}: holds another step")
     except (OSError, CommandError, KeyError, TypeError) as error:
         raise DamagedError(f"{folder / MANIFEST}: checksum mismatch or unreadable ({error})") from None
 

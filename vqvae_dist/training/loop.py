@@ -119,6 +119,8 @@ class Loop:
             values |= {f"validate/{name}": value for name, value in scores.items()}
             improved = self.judge(values, last)
         self.progress.seconds = time.monotonic() - self.started
+        if self.session.owner:
+            self.session.owner.check()  # a newer attempt writes its own rows and pictures
         if values:
             self.tracker.log(step, {"epoch": self.stage.order.epoch_at(step), **values})
             self.show(values)
@@ -133,10 +135,8 @@ class Loop:
         scores = {name: value for name, value in values.items() if name.startswith("validate/")}
         self.progress.final = {**scores, "train/loss": values.get("train/loss")} if scores else self.progress.final
         value = scores.get(self.metric)
-        if scores and self.metric not in scores:
-            raise CommandError(f"checkpoint.best_metric {self.metric}: no such metric; there are {', '.join(scores)}")
         if value is None:
-            if last and best is None:
+            if last and (best is None or best["value"] is None):
                 self.tell("no validation slices: the last step counts as best", as_warning=True)
                 self.progress.best = {"metric": self.metric, "value": None, "step": step}
                 return True

@@ -46,6 +46,8 @@ def train_pixelcnn(config: PixelCNNConfig, *, fresh: bool = False, attempt: Atte
     cells = max(math.prod(group.grid) for group in reader.groups)
     schedule, model = config.schedule, config.model
     work = training_work(schedule.steps, schedule.batch_size, LAYER_WORK * model.layers * cells, model.hidden)
+    if not torch.cuda.is_available():
+        work = 0.0  # on a CPU the convolutions are all there is, and compiling makes none of them faster
     session = open_session(
         config, stage="train-pixelcnn", digest=reader.digest, work=work, fresh=fresh, attempt=attempt or Attempt()
     )

@@ -8,7 +8,7 @@ from typing import Any
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import STAGES, PixelCNNConfig, VQVAEConfig
-from vqvae_dist.config_io import Layer, compose
+from vqvae_dist.config_io import Layer, compose, merge
 from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.training.libraries import library_versions
 from vqvae_dist.training.runtime import code_version
@@ -25,6 +25,9 @@ def rerun(run: Path, /, *, output_dir: Path) -> str:
         raise UsageError(f"--output-dir {output_dir} is the run itself; give another folder")
     settings = {**stored["settings"], "output_dir": str(output_dir)}
     config = compose(STAGES[stored["stage"]], Layer(str(run / "config.json"), settings))
+    if list(config.milestones) != stored["resolved"]["milestones"]:  # shares of the steps it was first started with
+        settings = merge(settings, {"optim": {name: stored["resolved"][name] for name in ("milestones", "warmup")}})
+        config = compose(STAGES[stored["stage"]], Layer(str(run / "config.json"), settings))
     for mismatch in mismatches(stored):
         warn(mismatch)
     if isinstance(config, VQVAEConfig):

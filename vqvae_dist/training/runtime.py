@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,24 +17,10 @@ from torch import Tensor
 
 from data_tools.console import UsageError
 from vqvae_dist.config import PrecisionConfig, ScheduleConfig
+from vqvae_dist.training.stop import stop_requested
 
 # accelerate's name for "don't broadcast buffers" still works; torch only announces a new name for it.
 warnings.filterwarnings("ignore", message=".*broadcast_buffers.*is deprecated", category=FutureWarning)
-
-_stop = threading.Event()
-
-
-def request_stop() -> None:
-    """Ask the training in this process to stop: all ranks agree at the next step edge, save, and return.
-
-    Safe to call from a signal handler.
-    """
-    _stop.set()
-
-
-def clear_stop() -> None:
-    """Forget an earlier request, before a training starts."""
-    _stop.clear()
 
 
 @dataclass(frozen=True)
@@ -54,8 +39,6 @@ class Runtime:
 
     def __init__(self, precision: Precision, *, tf32: bool, timeout_s: int) -> None:
         cuda = torch.cuda.is_available()
-        if precision.mixed == "fp16" and not cuda:
-            raise UsageError("precision.mixed fp16 needs a CUDA device; on CPU use no or bf16")
         self.accelerator = Accelerator(
             mixed_precision=precision.mixed,
             cpu=not cuda,
@@ -70,13 +53,13 @@ class Runtime:
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cuda.matmul.allow_tf32 = False  # the quantizer's distances are matrix products
         torch.backends.cudnn.allow_tf32 = tf32
 
     @property
     def stop_requested(self) -> bool:
         """Whether this process was asked to stop; the others may not know yet."""
-        return _stop.is_set()
+        return stop_requested()
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum ``values`` over all processes, in place; every process calls it at the same line."""
@@ -100,26 +83,33 @@ class Runtime:
         """Wait for all processes."""
         self.accelerator.wait_for_everyone()
 
-    def any(self, flag: bool) -> bool:
-        """Whether ``flag`` holds on any process."""
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)) > 0)
-
     def share(self, schedule: ScheduleConfig) -> tuple[int, int]:
-        """Slices of a global batch for this process, and slices of a micro-batch; UsageError if they don't divide."""
-        size, micro = schedule.batch_size, schedule.micro_batch_size
-        unit = self.processes * max(micro, 1)
-        if size % unit:
-            below, above = size // unit * unit, (size // unit + 1) * unit
-            nearest = f"{below} or {above}" if below else f"{above}"
-            parts = f"{self.processes} processes" + (f" x {micro} slices" if micro else "")
-            raise UsageError(f"schedule.batch_size {size} does not divide by {parts}; nearest: {nearest}")
-        share = size // self.processes
-        return share, micro or share
+        """Slices of a global batch for this process, and slices of a micro-batch."""
+        return batch_shares(schedule, self.processes)
 
     def close(self) -> None:
         """Leave the process group; after it no collective may be called."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def batch_shares(schedule: ScheduleConfig, processes: int) -> tuple[int, int]:
+    """Slices of a global batch for each process, and slices of a micro-batch; UsageError if they don't divide."""
+    size, micro = schedule.batch_size, schedule.micro_batch_size
+    unit = processes * max(micro, 1)
+    if size % unit:
+        below, above = size // unit * unit, (size // unit + 1) * unit
+        nearest = f"{below} or {above}" if below else f"{above}"
+        parts = f"{processes} processes" + (f" x {micro} slices" if micro else "")
+        raise UsageError(f"schedule.batch_size {size} does not divide by {parts}; nearest: {nearest}")
+    share = size // processes
+    return share, micro or share
+
+
+def check_precision(mixed: str) -> None:
+    """Raise UsageError for float16 without CUDA: accelerate would silently compute in float32."""
+    if mixed == "fp16" and not torch.cuda.is_available():
+        raise UsageError("precision.mixed fp16 needs a CUDA device; on CPU use no or bf16")
 
 
 def resolve_precision(config: PrecisionConfig, work: float) -> Precision:

@@ -15,11 +15,19 @@ from accelerate.utils import broadcast_object_list
 
 from data_tools.console import CommandError, UsageError, say, warn
 from vqvae_dist.config import TrainConfig
-from vqvae_dist.config_io import fingerprint, flatten, result_settings, run_id, to_json
+from vqvae_dist.config_io import changed_settings, fingerprint, run_id, to_json
 from vqvae_dist.files import write_json
 from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder
 from vqvae_dist.training.libraries import library_versions
-from vqvae_dist.training.runtime import Precision, Runtime, code_version, default_threads, resolve_precision
+from vqvae_dist.training.runtime import (
+    Precision,
+    Runtime,
+    batch_shares,
+    check_precision,
+    code_version,
+    default_threads,
+    resolve_precision,
+)
 
 OLD_RUNS = "previous"
 """Subfolder where ``--fresh`` keeps earlier generations of a run."""
@@ -63,13 +71,23 @@ def open_session(
     default_threads()
     cuda = torch.cuda.is_available()
     state = PartialState(cpu=not cuda, timeout=timedelta(seconds=config.runtime.collective_timeout_s))
+    processes: int = state.num_processes
+    batch_shares(config.schedule, processes)
     run = RunFolder(config_path(config))
     outcome: list[Any] = [None]
-    failure: CommandError | None = None
+    owner: Ownership | None = None
+    failure: CommandError | OSError | None = None
     if state.is_main_process:
         try:
-            outcome = [_open_run(run, config, stage=stage, digest=digest, work=work, fresh=fresh)]
-        except CommandError as error:
+            identity, owner = _open_run(
+                run, config, stage=stage, digest=digest, work=work, fresh=fresh, attempt=attempt
+            )
+            if owner:
+                identity["attempts"] = [*identity["attempts"], _attempt_record(attempt, processes)]
+                _show_code_change(identity["attempts"])
+                write_json(run.config_file, identity)
+            outcome = [(identity, owner is None)]
+        except (CommandError, OSError) as error:
             failure = error
     broadcast_object_list(outcome)
     if failure:
@@ -77,15 +95,8 @@ def open_session(
     if outcome[0] is None:
         raise OtherRankError("the main process could not open the run")
     identity, completed = outcome[0]
-    resolved = identity["resolved"]
-    precision = Precision(resolved["mixed"], resolved["compile"])
+    precision = Precision(identity["resolved"]["mixed"], identity["resolved"]["compile"])
     runtime = Runtime(precision, tf32=config.precision.tf32, timeout_s=config.runtime.collective_timeout_s)
-    owner = None
-    if state.is_main_process and not completed:
-        owner = Ownership(run, attempt)
-        identity = {**identity, "attempts": [*identity["attempts"], _attempt_record(attempt, runtime)]}
-        _show_code_change(identity["attempts"])
-        write_json(run.config_file, identity)
     return Session(run, runtime, identity, attempt, owner, completed)
 
 
@@ -97,27 +108,31 @@ def config_path(config: TrainConfig) -> Path:
 
 
 def _open_run(
-    run: RunFolder, config: TrainConfig, *, stage: str, digest: str, work: float, fresh: bool
-) -> tuple[dict[str, Any], bool]:
-    """config.json of a new or continued run, and whether the run is completed already."""
-    generation = 0
+    run: RunFolder, config: TrainConfig, *, stage: str, digest: str, work: float, fresh: bool, attempt: Attempt
+) -> tuple[dict[str, Any], Ownership | None]:
+    """What config.json will hold, and the right to write the run; None for a run that is completed already."""
     stored = run.read_config() if run.config_file.is_file() else None
-    if stored and fresh:
-        generation = int(stored["generation"]) + 1
-        set_aside(run, generation - 1)
-        stored = None
-    if stored is None:
-        run.path.mkdir(parents=True, exist_ok=True)
-        return new_identity(config, stage=stage, digest=digest, work=work, generation=generation), False
-    identity = continued_identity(run, stored, config, stage=stage, digest=digest)
-    summary = run.read_summary() or {}
-    completed = summary.get("state") == "completed" and int(summary["step"]) >= config.schedule.steps
-    return identity, completed
-
-
-def new_identity(config: TrainConfig, *, stage: str, digest: str, work: float, generation: int) -> dict[str, Any]:
-    """config.json of a run that starts now; what is ``auto`` or a share is resolved here, once."""
+    if stored and not fresh:
+        identity = continued_identity(run, stored, config, stage=stage, digest=digest)
+        check_precision(identity["resolved"]["mixed"])
+        summary = run.read_summary() or {}
+        completed = summary.get("state") == "completed" and int(summary["step"]) >= config.schedule.steps
+        return identity, None if completed else Ownership(run, attempt)
+    if run.checkpoints.is_dir() and not fresh:
+        raise UsageError(f"{run.path}: has checkpoints but no config.json to go on from; --fresh keeps them aside")
     precision = resolve_precision(config.precision, work)
+    check_precision(precision.mixed)
+    run.path.mkdir(parents=True, exist_ok=True)
+    owner = Ownership(run, attempt)  # before anything moves: an older attempt must not write into the new run
+    if fresh:
+        set_aside(run, int(stored["generation"]) if stored else earlier_generations(run))
+    return new_identity(config, precision, stage=stage, digest=digest, generation=earlier_generations(run)), owner
+
+
+def new_identity(
+    config: TrainConfig, precision: Precision, *, stage: str, digest: str, generation: int
+) -> dict[str, Any]:
+    """config.json of a run that starts now; what is ``auto`` or a share is resolved here, once."""
     for milestone in config.milestones:
         if milestone >= config.schedule.steps:
             warn(f"optim.milestones {milestone} is not reached in schedule.steps {config.schedule.steps}")
@@ -153,38 +168,41 @@ def continued_identity(
             f"{run.path}: this run was started with other settings: {', '.join(different)}; "
             "give those again, another --output-dir, or --fresh"
         )
-    return {**stored, "settings": to_json(config), "fingerprint": fingerprint(config, digest)}
+    print_of = fingerprint(config, digest, resolved=stored["resolved"])
+    return {**stored, "settings": to_json(config), "fingerprint": print_of}
 
 
-def changed_settings(stored: dict[str, Any], config: TrainConfig) -> list[str]:
-    """``key old -> new`` for each result-changing setting that differs; more steps are allowed."""
-    old, new = flatten(stored["settings"]), flatten(to_json(config))
-    different = []
-    for key in result_settings(config):
-        before, now = old.get(key), new.get(key)
-        same = before == now or (key == "schedule.steps" and before is not None and before <= now)
-        if not same and not (key == "optim.milestones" and stored["resolved"]["milestones"] == now):
-            different.append(f"{key} {before} -> {now}")
-    return different
+def earlier_generations(run: RunFolder) -> int:
+    """How many earlier runs ``--fresh`` has kept in this folder."""
+    kept = run.path / OLD_RUNS
+    return len(list(kept.iterdir())) if kept.is_dir() else 0
 
 
 def set_aside(run: RunFolder, generation: int) -> None:
-    """Move what a run left into its ``previous`` subfolder."""
+    """Move what a run left into its ``previous`` subfolder.
+
+    config.json goes last: after a kill the folder is still the old run, and ``--fresh`` takes the rest away.
+    """
+    left = sorted(
+        (path for path in run.path.iterdir() if path.name not in KEPT_BY_FRESH),
+        key=lambda path: path == run.config_file,
+    )
+    if not left:
+        return
     target = run.path / OLD_RUNS / str(generation)
-    target.mkdir(parents=True)
-    for path in run.path.iterdir():
-        if path.name not in KEPT_BY_FRESH:
-            shutil.move(path, target / path.name)
+    target.mkdir(parents=True, exist_ok=True)
+    for path in left:
+        shutil.move(path, target / path.name)
     say(f"the earlier run is kept in {target}")
 
 
-def _attempt_record(attempt: Attempt, runtime: Runtime) -> dict[str, Any]:
+def _attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
     return {
         "job": attempt.job,
         "number": attempt.number,
         "code": code_version(),
         "libraries": library_versions(),
-        "processes": runtime.processes,
+        "processes": processes,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "host_cores": os.cpu_count(),

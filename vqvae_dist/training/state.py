@@ -68,7 +68,9 @@ def laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     Fused AdamW walks weights and moments in memory order: row-major moments beside a channels_last weight would be
     taken for other elements' without an error.
     """
-    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.shape == parameter.shape else tensor
+    if tensor.shape != parameter.shape:
+        return tensor.clone()  # a step count; what was read from a checkpoint is a view of its file
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
 
 
 def scaler_state(session: Session) -> dict[str, Any]:

@@ -23,11 +23,16 @@ from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.wandb_server import NO_STEP, STRAY_VARIABLES, ServerError, find_server
 
 Mode = Literal["online", "offline"]
-Make = Callable[[Any], Any]
-"""Makes a media object, given the wandb module."""
 
 FINISH_S = 9.5
-"""The longest that the end of a training waits for W&B."""
+"""The longest that the end of a training waits for a W&B run to end."""
+
+START_S = 30.0
+"""The longest that it waits before for the start, which takes this only on an overloaded machine: a server that does
+not answer costs PROBE_S."""
+
+SEND_S = 8.0
+"""How long of that the client may still send."""
 
 SETTLE_S = 3.0
 """Values of one step that come within this time are one row in W&B: its scores, its picture, its histograms."""
@@ -65,6 +70,7 @@ class WandbRun:
             os.environ.pop(name, None)
         self._inbox: queue.SimpleQueue[Callable[[Writer], None]] = queue.SimpleQueue()
         self._over = False
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._work, args=(folder, about, mode), name="wandb", daemon=True)
         self._thread.start()
 
@@ -77,10 +83,11 @@ class WandbRun:
         self._put(lambda writer: writer.summarise(values))
 
     def finish(self, state: str) -> None:
-        """End the run; returns after FINISH_S at the latest."""
+        """End the run and wait for that, for a bounded time."""
         if self._over:
             return
         self._put(lambda writer: writer.finish(state))
+        self._started.wait(START_S)
         self._thread.join(FINISH_S)
         if self._thread.is_alive():
             warn("W&B is not done yet and is left behind; every row is in metrics.jsonl")
@@ -101,6 +108,8 @@ class WandbRun:
             warn(f"W&B could not start ({_first_line(error)}); metrics.jsonl has every row")
             self._over = True
             return
+        finally:
+            self._started.set()
         while not writer.finished:
             with contextlib.suppress(queue.Empty):
                 writer.try_to(self._inbox.get(timeout=0.5))
@@ -111,13 +120,14 @@ def start(folder: RunFolder, about: RunAbout, mode: Mode) -> Writer:
     """Start W&B online where the server answers, and else offline; one line says which and why."""
     import wandb
 
+    site = wandb.setup(wandb.Settings(silent=True)).settings
     earlier = [row for row in folder.read_metrics() if row.get("global_step", math.inf) <= about.resume_step]
     last_step, reason = NO_STEP, ""
     if mode == "online":
         try:
             if waiting := unsent_folders(folder, about.id):
                 raise ServerError(f"{waiting[0].name} of an earlier attempt waits for `jobs sync`")
-            server = find_server(wandb.setup().settings.base_url)
+            server = find_server(site.base_url)
             last_step = server.last_step(entity=about.entity, project=about.project, run_id=about.id)
             run = init(wandb, folder, about, "online")
         except ServerError as error:
@@ -141,8 +151,8 @@ def unsent_folders(folder: RunFolder, run_id: str) -> list[Path]:
 def init(wandb: Any, folder: RunFolder, about: RunAbout, mode: Mode) -> Any:
     """Start the client; the same id again goes on with the same run."""
     settings = wandb.Settings(
-        init_timeout=5,
-        finish_timeout=FINISH_S - 1.5,
+        init_timeout=20,  # training does not wait for it
+        finish_timeout=SEND_S,
         x_transaction_log_flush_interval=0.5,  # the default of 15 s loses that much to a SIGKILL
         console="off",  # the launcher keeps the log; a second copy in W&B would cost a file more
         silent=True,
@@ -225,10 +235,13 @@ class Writer:
     def finish(self, state: str) -> None:
         """End the run; a stopped one shows as preempted until it goes on."""
         self.finished = True
-        self.commit()
+        self.try_to(Writer.commit)
         if state == "stopped":
             self._run.mark_preempting()
+        began = time.monotonic()
         self._run.finish(exit_code=0 if state == "completed" else 1)
+        if time.monotonic() - began >= SEND_S:
+            warn(f"W&B did not take everything in {SEND_S:.0f} s; python -m jobs sync sends the rest")
 
     def _made(self, value: Any) -> Any:
         return value(self._wandb) if callable(value) else value

@@ -92,15 +92,18 @@ def write_group(file, pixels, splits, slices, labels):
 
 @pytest.fixture
 def vqvae_run(tmp_path):
-    """Write the export of an untrained, initialised VQ-VAE: ``vqvae_run(name, data_digest=...)``."""
+    """Write the export of an untrained, initialised VQ-VAE: ``vqvae_run(name, data_digest=..., vivid=...)``."""
 
-    def make(name="vqvae", *, data_digest="none", seed=0, config=TINY):
+    def make(name="vqvae", *, data_digest="none", seed=0, config=TINY, vivid=False):
         torch.manual_seed(seed)
         model = build_vqvae(config)
         images = torch.stack([torch.from_numpy(head(32, 40, s, p)).float() for s in range(4) for p in range(3)])
         with torch.no_grad():
             outputs = model.encoder(images[:, None]).permute(0, 2, 3, 1).reshape(-1, config.code_dim)
         model.quantizer.initialise(outputs)
+        if vivid:  # what an untrained decoder makes of codes is all but black
+            for parameter in model.decoder.parameters():
+                parameter.data.mul_(4)
         return export(tmp_path / name, model, {"stage": "train-vqvae", "data_digest": data_digest}, config)
 
     return make
@@ -119,6 +122,9 @@ def pixelcnn_run(tmp_path):
             "stage": "train-pixelcnn",
             "codebook_size": TINY.codebook_size,
             "classes": list(classes),
+            "label_counts": [3, *(1 for _ in classes)],
+            "position_quantiles": [0.1, 0.5, 0.9],
+            "size": [30, 37],
             "vqvae": {name: exported[name] for name in ("run_id", "weights_sha256")},
         }
         return export(tmp_path / name, model, about, config)

@@ -248,6 +248,9 @@ def test_prior_is_charged_and_its_samples_are_scored(vqvae_run, pixelcnn_run, pa
     assert figures["bits_per_code_foreground"] == pytest.approx(inside)
     unigram = sum(float(row["unigram_bits"]) for row in rows) / codes.numel()
     assert figures["unigram_bits_per_code"] == pytest.approx(unigram)
+    inside = sum(float(row["context_bits_foreground"]) for row in rows) / sum(int(r["cells_foreground"]) for r in rows)
+    assert figures["context_bits_per_code_foreground"] == pytest.approx(inside)
+    assert figures["context_bits_per_code"] != pytest.approx(inside)
     assert figures["samples"] == 6
     for scores in (figures, figures["real"]):
         assert scores["swd"] == pytest.approx(np.mean(list(scores["swd_levels"].values())))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vqvae_dist.config import PixelCNNModelConfig
+from vqvae_dist.config_io import preset_layer, preset_names
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
 from vqvae_dist.models.receptive_field import receptive_field
@@ -73,6 +75,26 @@ def test_logits_see_the_whole_past_within_reach_and_nothing_else(shape: dict[str
     for cell in range(h * w):
         expected = receptive_field(model, grid, divmod(cell, w)).flatten()
         assert torch.equal(seen[:, cell], expected), f"cell {divmod(cell, w)}"
+
+
+def shipped_shapes() -> dict[str, dict[str, Any]]:
+    """The shape of the prior in every preset that has one."""
+    models = {name: preset_layer(name).values["model"] for name in preset_names()}
+    names = ("kernel", "layers", "dilations", "attention")
+    return {
+        preset: {name: model.get(name, getattr(PixelCNNModelConfig(), name)) for name in names}
+        for preset, model in models.items()
+        if "layers" in model
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("preset", shipped_shapes())
+@pytest.mark.parametrize("grid", [(6, 9), (7, 4)], ids=str)
+def test_every_preset_sees_the_whole_past_and_nothing_else(preset: str, grid: tuple[int, int]) -> None:
+    model = make_model(**shipped_shapes()[preset])
+    past = torch.ones(grid[0] * grid[1], grid[0] * grid[1], dtype=torch.bool).triu(1)
+    assert torch.equal(influence(model, grid), past)
 
 
 @pytest.mark.parametrize(

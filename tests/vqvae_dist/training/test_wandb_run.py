@@ -130,8 +130,8 @@ def test_server_that_fails_at_the_start_costs_no_step(
     assert ended.code == 0, ended.errors
     assert logged_steps(run) == list(range(1, 21))
     assert "W&B: offline (" in ended.output
-    assert ended.timings["start"] < 1
-    assert ended.timings["slowest_step"] < 1
+    assert ended.timings["start"] < 2.5
+    assert ended.timings["slowest_step"] < 2.5
     assert ended.timings["finish"] < 10
     assert list((run.path / "wandb").glob("offline-run-*"))
     assert not any(arrived.rows for arrived in server.runs.values())
@@ -151,7 +151,7 @@ def test_server_that_fails_in_mid_run_costs_no_step(
     ended = await_end(process)
     assert ended.code == 0, ended.errors
     assert logged_steps(run) == list(range(1, 61))
-    assert ended.timings["slowest_step"] < 1
+    assert ended.timings["slowest_step"] < 2.5
     assert ended.timings["finish"] < 10
     if trouble == "dies":
         server.start()

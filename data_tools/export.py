@@ -1,0 +1,84 @@
+"""Writes the slices of a packed file as images again, pixel for pixel: ``export``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from data_tools.console import UsageError, progress, say
+from data_tools.slice_format import SPLITS
+from data_tools.slicefile import SliceReader
+
+_SAMPLE_FORMAT, _SIGNED = 339, 2  # a TIFF tag, and its value for signed whole numbers
+
+_HEADING = ("file", "group", "row", "source", "subject", "slice_index", "position", "split", "class")
+_SCALING = ("window_low", "window_high", "slope", "intercept")
+
+
+def export(file: Path, out_dir: Path) -> None:
+    """Write every slice of ``file`` to ``OUT_DIR/SPLIT/SUBJECT_source_N_slice_K.png`` (or .tif).
+
+    uint8 and uint16 become PNG, int16 and float32 TIFF. ``slices.csv`` holds what is known of each, ``subjects.csv``
+    is for ``pack --subjects``: packing OUT_DIR with it gives the same pixels, subjects, classes and splits.
+    """
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise UsageError(f"{out_dir} is not an empty folder; choose another")
+    with SliceReader(file) as reader:
+        for split in SPLITS:
+            (out_dir / split).mkdir(parents=True, exist_ok=True)
+        total = sum(group.count for group in reader.groups)
+        with _table(out_dir / "slices.csv") as table, _table(out_dir / "subjects.csv") as owners:
+            lines, subjects = csv.writer(table), csv.writer(owners)
+            lines.writerow((*_HEADING, *_SCALING))
+            subjects.writerow(("path", "subject", "class"))
+            slices = ((group.name, row) for group in reader.groups for row in range(group.count))
+            for group, row in progress(slices, total=total, label="exporting"):
+                line = _export_slice(reader, group, row, out_dir)
+                lines.writerow(line)
+                subjects.writerow((line[0], line[_HEADING.index("subject")], line[_HEADING.index("class")]))
+    say(f"{out_dir}: {total} slices, listed in slices.csv")
+
+
+def _table(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8")
+
+
+def _export_slice(reader: SliceReader, group: str, row: int, out_dir: Path) -> tuple[Any, ...]:
+    """Write one slice; return its line for the table."""
+    index = reader.index(group)
+    pixels = reader.read(group, row)
+    source, subject = int(index.source[row]), reader.subjects[index.subject[row]]
+    split, label = SPLITS[index.split[row]], int(index.label[row])
+    # Percent signs for what a file name cannot hold; dots too, so that no name is `..` or has a suffix of its own.
+    name = f"{quote(subject, safe=' ').replace('.', '%2E')}_source_{source}_slice_{index.slice_index[row]}"
+    path = Path(split) / f"{name}{'.png' if pixels.dtype.kind == 'u' else '.tif'}"
+    save_exactly(pixels, out_dir / path)
+    facts = reader.source(source)
+    return (
+        path.as_posix(),
+        group,
+        row,
+        facts.path,
+        subject,
+        int(index.slice_index[row]),
+        float(index.position[row]),
+        split,
+        reader.classes[label] if label >= 0 else "",
+        *index.window[row].tolist(),
+        facts.slope,
+        facts.intercept,
+    )
+
+
+def save_exactly(pixels: npt.NDArray[Any], path: Path) -> None:
+    """Write ``pixels`` (H, W) so that reading gives the same numbers in the same type."""
+    if pixels.dtype == np.int16:
+        Image.fromarray(pixels.view(np.uint16)).save(path, tiffinfo={_SAMPLE_FORMAT: _SIGNED})
+    else:
+        Image.fromarray(pixels).save(path)

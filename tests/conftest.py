@@ -1,0 +1,32 @@
+"""Inputs that many tests share, made once."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: results and speed on a shared machine
+
+from pathlib import Path
+
+import pytest
+
+from tests.phantoms import write_codes, write_packed
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packed slices of 40 x 40 pixels: 20 to train on, 4 to validate, 4 to test."""
+    return write_packed(tmp_path_factory.mktemp("packed") / "brain.h5")
+
+
+@pytest.fixture(scope="session")
+def packed_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packed slices of three shapes and depths, none a multiple of 4 in both sides."""
+    shapes = ((41, 36, "uint8"), (40, 38, "uint16"), (33, 40, "uint8"))
+    return write_packed(tmp_path_factory.mktemp("packed") / "shapes.h5", shapes=shapes)
+
+
+@pytest.fixture(scope="session")
+def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Code maps of 8 x 8 cells over 16 codes: 18 to train on, 6 to validate."""
+    return write_codes(tmp_path_factory.mktemp("codes") / "codes.h5")

@@ -1,0 +1,153 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_tools.decode import open_source
+from data_tools.export import save_exactly
+from data_tools.readers.slice import UnreadableError, Volume
+from data_tools.slice_format import MAX_SLICE_PIXELS
+from tests.data_tools.slices import Pixels, brain
+
+
+def encoded(pixels: Pixels | Image.Image, kind: str = "png", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def read(data: bytes) -> Volume:
+    return open_source(data, axis="auto", volume=0)
+
+
+def pixels_of(data: bytes) -> Pixels:
+    (placed,) = read(data).slices
+    return placed.slice.pixels
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """A PNG written by hand, for what Pillow does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def deep_png(channels: Pixels) -> bytes:
+    """A 16-bit PNG of (H, W, C) channels, the second half of its rows filtered by difference to the row above."""
+    big = channels.astype(">u2").reshape(len(channels), -1).view(np.uint8)
+    half = len(big) // 2
+    rows = b"".join(b"\0" + row.tobytes() for row in big[:half])
+    rows += b"".join(b"\2" + (big[n] - big[n - 1]).tobytes() for n in range(half, len(big)))
+    return png(channels.shape[1], channels.shape[0], 16, {2: 4, 3: 2, 4: 6}[channels.shape[2]], rows)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("png", "uint8"), ("png", "uint16"), ("tiff", "uint16"), ("bmp", "uint8")])
+def test_gray_keeps_its_full_depth(kind: str, dtype: str) -> None:
+    expected = brain(dtype=dtype)
+    found = pixels_of(encoded(expected, kind))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint16", "uint8"])
+def test_what_export_writes_reads_back_exactly(dtype: str, tmp_path: Path) -> None:
+    expected = (brain(dtype="uint16").astype("float64") - (0 if dtype[0] == "u" else 2000)).astype(dtype)
+    if dtype == "uint8":
+        expected = brain()
+    path = tmp_path / ("a.png" if dtype[0] == "u" else "a.tif")
+    save_exactly(expected, path)
+    found = pixels_of(path.read_bytes())
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA"])
+def test_gray_stored_in_colour_is_gray(mode: str) -> None:
+    gray = Image.fromarray(brain())
+    image = gray.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else gray.convert(mode)
+    np.testing.assert_array_equal(pixels_of(encoded(image)), np.asarray(image.convert("RGB"))[..., 0])
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_gray_stored_in_colour_keeps_16_bits(channels: int) -> None:
+    gray = np.random.default_rng(0).integers(0, 65536, (9, 11)).astype(np.uint16)
+    stacked = np.stack([gray] * channels, axis=-1)
+    if channels == 4:
+        stacked[..., 3] = 65535
+    found = pixels_of(deep_png(stacked))
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, gray)
+
+
+def test_16_bit_colours_that_differ_in_the_low_byte_are_colours() -> None:
+    gray = np.full((4, 4), 500, np.uint16)
+    with pytest.raises(UnreadableError, match="colour"):
+        read(deep_png(np.stack([gray, gray, gray + 1], axis=-1)))
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)), "colour"),
+        (Image.merge("LA", [Image.new("L", (8, 8), 9), Image.new("L", (8, 8), 100)]), "transparent"),
+    ],
+)
+def test_colour_and_transparency_are_refused_and_named(image: Image.Image, reason: str) -> None:
+    with pytest.raises(UnreadableError, match=reason):
+        read(encoded(image))
+
+
+def test_cmyk_is_refused_and_named() -> None:
+    with pytest.raises(UnreadableError, match="CMYK"):
+        read(encoded(Image.new("CMYK", (8, 8)), "jpeg"))
+
+
+def test_air_is_noisy_in_jpeg_and_not_in_png() -> None:
+    assert read(encoded(brain(), "jpeg")).noisy_air
+    assert not read(encoded(brain(), "png")).noisy_air
+
+
+def test_pages_of_a_tiff_are_slices_in_order() -> None:
+    pages = [Image.fromarray(brain(seed=seed)) for seed in range(3)]
+    volume = read(encoded(pages[0], "tiff", save_all=True, append_images=pages[1:]))
+    assert [placed.index for placed in volume.slices] == [0, 1, 2]
+    assert [placed.position for placed in volume.slices] == [0, 0.5, 1]
+    np.testing.assert_array_equal(volume.slices[2].slice.pixels, brain(seed=2))
+
+
+def test_any_flipped_bit_of_a_png_is_noticed() -> None:
+    data = encoded(brain(8, 8))
+    for byte in range(8, len(data)):
+        damaged = bytearray(data)
+        damaged[byte] ^= 16
+        with pytest.raises(Exception):  # noqa: B017  whatever the decoder raises, but never pixels
+            read(bytes(damaged))
+
+
+def test_a_truncated_image_is_noticed() -> None:
+    for kind in ("png", "jpeg", "bmp", "tiff"):
+        data = encoded(brain(64, 64), kind)
+        with pytest.raises(Exception):  # noqa: B017
+            read(data[: len(data) * 2 // 3])
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    side = int(MAX_SLICE_PIXELS**0.5) + 1
+    with pytest.raises(UnreadableError, match="larger than the limit"):
+        read(png(side, side, 8, 0, b"\0"))
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\x89PNG\r\n\x1a\n", b"BM", b"\xff\xd8\xff", b"\0" * 600])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(Exception):  # noqa: B017
+        read(data)

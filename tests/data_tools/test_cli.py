@@ -1,0 +1,111 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_tools.cli import run
+from data_tools.console import run_command
+from tests.data_tools.slices import Save, brain
+
+
+def tool(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "data_tools", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+
+
+def status(*arguments: str | Path) -> int:
+    return run_command(run, list(map(str, arguments)))
+
+
+def test_from_phantoms_to_a_verified_file_with_the_documented_flags(tmp_path: Path) -> None:
+    out = tmp_path / "p"
+    assert tool("phantom", out, "--subjects", "6", "--slices", "2", "--size", "32", "--seed", "1").returncode == 0
+    (tmp_path / "s.csv").write_text("*,x\n")
+    done = tool(
+        *("pack", out, "--output", tmp_path / "a.h5", "--axis", "auto", "--volume", "0", "--min-foreground", "0.02"),
+        *("--subject-pattern", r"(case_\d+)", "--split-shares", "0.7", "0.2", "0.1", "--window", "0", "255"),
+        *("--compression", "lz4", "--workers", "2", "--strict", "--overwrite"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 slices of 6 subjects" in done.stdout
+    facts = json.loads(tool("info", tmp_path / "a.h5", "--json").stdout)
+    assert facts["splits"] == {"train": 8, "validate": 2, "test": 2}
+    assert facts["settings"]["split_shares"] == [0.7, 0.2, 0.1]
+    assert facts["subject_rules"] == {"subject pattern": 6}
+    assert tool("verify", tmp_path / "a.h5").returncode == 0
+    assert tool("export", tmp_path / "a.h5", tmp_path / "e").returncode == 0
+    assert len(list((tmp_path / "e").rglob("*.png"))) == 12
+
+
+def test_help_needs_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from data_tools.cli import run\n"
+        "try: run(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "print(sorted({'torch', 'numpy', 'h5py', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+    assert all(command in done.stdout for command in ("phantom", "pack", "info", "verify", "export"))
+
+
+def test_packing_imports_no_torch(save: Save, tmp_path: Path) -> None:
+    folder = save("a.png", brain())
+    code = (
+        "import sys; from data_tools.cli import run\n"
+        f"run(['pack', {str(folder)!r}, '--output', {str(tmp_path / 'a.h5')!r}, '--workers', '1'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["pack"], "missing"),
+        (["pack", "--output", "x.h5"], "nothing to pack"),
+        (["pack", "nowhere", "--output", "x.h5"], "nowhere: no such file or folder"),
+        (["pack", ".", "--output", "x.h5", "--window", "5", "5"], "LOW below HIGH"),
+        (["pack", ".", "--output", "x.h5", "--split-shares", "1", "1", "1"], "sum to 1"),
+        (["pack", ".", "--output", "x.h5", "--min-foreground", "2"], "--min-foreground"),
+        (["pack", ".", "--output", "x.h5", "--axis", "up"], "axial"),
+        (["pack", ".", "--output", "x.h5", "--subject-pattern", "("], "regular expression"),
+        (["pack", ".", "--output", "x.h5", "--workers", "-1"], "--workers"),
+        (["phantom", "x", "--size", "3"], "--size is at least 16"),
+        (["packk"], "packk"),
+        ([], "phantom"),
+    ],
+)
+def test_wrong_command_lines_exit_2_with_a_line(
+    arguments: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert status(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert expected in said
+    assert len(said.splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_what_cannot_be_done_exits_1_with_a_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(command, tmp_path / "none.h5") == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_unreadable_files_leave_the_status_0_unless_strict(save: Save, tmp_path: Path) -> None:
+    folder = save("a.png", brain())
+    (folder / "b.png").write_bytes(b"no image")
+    assert status("pack", folder, "--output", tmp_path / "a.h5", "--workers", "1") == 0
+    assert status("pack", folder, "--output", tmp_path / "b.h5", "--workers", "1", "--strict") == 1
+    assert not (tmp_path / "b.h5").exists()

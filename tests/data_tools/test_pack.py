@@ -1,0 +1,350 @@
+import csv
+import gzip
+import json
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_tools.console import CommandError, UsageError
+from data_tools.export import export
+from data_tools.slicefile import SliceReader, scale_to_unit
+from data_tools.verify import verify
+from tests.data_tools.dicoms import at, values
+from tests.data_tools.slices import Pack, Pixels, Save, all_pixels, brain, only_group
+
+
+def report(reader: SliceReader) -> dict[str, str]:
+    entries = json.loads(reader.path.with_suffix(".report.json").read_text())["skipped"]
+    return {entry["path"]: entry["reason"] for entry in entries}
+
+
+def save_nifti(path: Path, voxels: Pixels, **header: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(voxels, np.eye(4), dtype=voxels.dtype)
+    if header:
+        image.header.set_slope_inter(header["slope"], header["inter"])
+    nib.save(image, path)
+
+
+def test_pixels_subjects_splits_and_places_arrive(save: Save, pack_here: Pack) -> None:
+    for subject, split in ((1, "train"), (2, "train"), (3, "test")):
+        for number in (0, 2, 10):
+            folder = save(f"{split}/case_{subject}_slice_{number}.png", brain(seed=100 * subject + number))
+    with pack_here(folder) as reader:
+        group = only_group(reader)
+        assert group == "20x24_uint8"
+        index = reader.index(group)
+        assert [reader.subjects[n] for n in index.subject] == ["case_3"] * 3 + ["case_1"] * 3 + ["case_2"] * 3
+        assert index.slice_index.tolist() == [0, 2, 10] * 3
+        assert index.position.tolist() == pytest.approx([0, 0.2, 1] * 3)
+        assert index.window.tolist() == [[0, 255]] * 9
+        assert not index.noisy_air.any()
+        assert index.label.tolist() == [-1] * 9
+        np.testing.assert_array_equal(reader.read(group, 2), brain(seed=310))
+        assert reader.rows(group, "test").tolist() == [0, 1, 2]
+        assert len(reader.rows(group, "train")) == len(reader.rows(group, "validate")) == 3
+        assert reader.source(2).path == "test/case_3_slice_10.png"
+
+
+def test_a_folder_may_hold_a_mix_and_every_shape_keeps_its_size(
+    save: Save, pack_here: Pack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("a b/it's [1].png", brain(21, 23))
+    save("a b/photo.jpg", brain(seed=1))
+    save("deep.nii.png", brain(dtype="uint16"))
+    folder = save("wrong.jpg", brain(seed=2), format="PNG")
+    save_nifti(folder / "v.nii.gz", np.stack([brain(8, 9, n, "uint16").astype(np.int16) for n in range(4)], axis=-1))
+    (folder / "dicom").mkdir()
+    for number in range(3):
+        (folder / "dicom" / f"{number}").write_bytes(at(-number, values(number)))
+    (folder / "notes.txt").write_text("hello")
+    (folder / "empty.png").touch()
+    (folder / "\x1b[31m.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pack_here(folder) as reader:
+        shapes = {group.name: group.count for group in reader.groups}
+        assert shapes == {"20x24_uint16": 1, "20x24_uint8": 2, "21x23_uint8": 1, "7x9_uint16": 3, "8x9_int16": 4}
+        assert reader.index("7x9_uint16").noisy_air.all()
+        np.testing.assert_array_equal(reader.read("7x9_uint16", 0), values(2))
+        assert set(report(reader)) == {"notes.txt", "empty.png", "\\x1b[31m.png"}
+        verify(reader.path)
+    said = capsys.readouterr().err
+    for path, reason in report(reader).items():
+        assert f"{path}: {reason}\n" in said
+
+
+def test_every_skipped_file_is_one_whole_line_on_stderr(
+    save: Save, pack_here: Pack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save("good.png", brain())
+    (folder / ("x" * 200 + "\n[red].png")).write_bytes(b"nothing")
+    with pack_here(folder):
+        pass
+    assert "x" * 200 + "\\n[red].png: not an image, NIfTI or DICOM file\n" in capsys.readouterr().err
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_the_workers(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    for number in range(40):
+        folder = save(f"case_{number % 7}_slice_{number}.png", brain(seed=number))
+    save("bad.png", brain())
+    (folder / "bad.png").write_bytes(b"\x89PNG")
+    first = pack_here(folder, output="a.h5", workers=1)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder, moved)
+    second = pack_here(moved, output="sub/b.h5", workers=2)
+    assert first.path.read_bytes() == second.path.read_bytes()
+    assert first.path.with_suffix(".report.json").read_bytes() == second.path.with_suffix(".report.json").read_bytes()
+    assert first.digest == second.digest
+
+
+def test_the_digest_is_of_the_content_not_of_names(save: Save, pack_here: Pack) -> None:
+    folder = save("scan1.png", brain())
+    before = pack_here(folder, output="a.h5").digest
+    (folder / "scan1.png").rename(folder / "other1.png")
+    assert pack_here(folder, output="b.h5").digest == before
+    save("other1.png", brain(seed=1))
+    assert pack_here(folder, output="c.h5").digest != before
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_pixels_are_the_same_pixels(compression: str, save: Save, pack_here: Pack) -> None:
+    folder = save("a_slice_1.png", np.kron(brain(), np.ones((4, 4), np.uint8)))
+    save("b_slice_1.png", brain(dtype="uint16"))
+    plain = pack_here(folder, output="plain.h5")
+    small = pack_here(folder, output="small.h5", compression=compression)
+    for a, b in zip(all_pixels(plain), all_pixels(small), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert small.digest == plain.digest
+    verify(small.path)
+
+
+def test_window_of_a_volume_is_robust_and_its_own(tmp_path: Path, pack_here: Pack) -> None:
+    voxels = np.zeros((20, 20, 20), np.float32)
+    voxels[2:18, 2:18] = np.random.default_rng(0).uniform(50, 100, (16, 16, 20))
+    voxels[5, 5, 5] = 1e6
+    save_nifti(tmp_path / "in" / "a.nii", voxels)
+    save_nifti(tmp_path / "in" / "b.nii", voxels * 3 - 30 * (voxels > 0).astype(np.float32) * 5)
+    with pack_here(tmp_path / "in") as reader:
+        group = only_group(reader)
+        low, high = reader.index(group).window[0]
+        assert low == 0
+        assert 99 < high < 101
+        assert reader.index(group).window[-1][0] == 0
+        assert reader.scaled(group, 5).max() == 1
+        assert reader.scaled(group, 5).dtype == np.float32
+
+
+def test_negative_values_start_the_window(tmp_path: Path, pack_here: Pack) -> None:
+    save_nifti(tmp_path / "in" / "a.nii", np.linspace(-100, 100, 2000).reshape(20, 20, 5).astype(np.float32))
+    with pack_here(tmp_path / "in") as reader:
+        assert reader.index(only_group(reader)).window[0][0] == -100
+
+
+def test_slope_and_intercept_change_the_window_not_the_pixels(tmp_path: Path, pack_here: Pack) -> None:
+    voxels = np.random.default_rng(0).integers(1000, 2000, (12, 12, 3)).astype(np.int16)
+    save_nifti(tmp_path / "in" / "a.nii", voxels, slope=2.0, inter=-2000.0)
+    with pack_here(tmp_path / "in", window=(0.0, 1000.0)) as reader:
+        group = only_group(reader)
+        np.testing.assert_array_equal(reader.read(group, 0), voxels[:, :, 0])
+        assert reader.index(group).window[0].tolist() == [1000, 1500]
+        assert (reader.source(0).slope, reader.source(0).intercept) == (2, -2000)
+
+
+@pytest.mark.parametrize("order", [(0.0, 200.0), (200.0, 0.0)])
+def test_scaling_clips_and_inverts(order: tuple[float, float]) -> None:
+    raw = np.array([[-5, 0, 100], [200, 300, 50]], np.int16)
+    up = np.array([[0, 0, 0.5], [1, 1, 0.25]], np.float32)
+    np.testing.assert_allclose(scale_to_unit(raw, order), up if order[0] == 0 else 1 - up)
+
+
+def test_scaling_gives_no_nan() -> None:
+    raw = np.array([[np.nan, np.inf, -np.inf, 5]], np.float32)
+    np.testing.assert_array_equal(scale_to_unit(raw, (0, 10)), [[0, 1, 0, 0.5]])
+    np.testing.assert_array_equal(scale_to_unit(raw, (5, 5)), [[0, 0, 0, 0]])
+
+
+def test_uint8_255_is_exactly_1() -> None:
+    assert scale_to_unit(np.array([[255, 0]], np.uint8), (0.0, 255.0)).tolist() == [[1.0, 0.0]]
+
+
+def test_empty_slices_are_left_out_counted_and_kept_on_demand(save: Save, pack_here: Pack) -> None:
+    dot = np.zeros((20, 24), np.uint8)
+    dot[3, 3] = 255
+    save("black.png", np.zeros((20, 24), np.uint8))
+    save("white.png", np.full((20, 24), 255, np.uint8))
+    save("dot.png", dot)
+    folder = save("good.png", brain())
+    with pack_here(folder) as reader:
+        assert len(all_pixels(reader)) == 1
+        assert set(report(reader)) == {"black.png", "white.png", "dot.png"}
+        assert json.loads(reader.path.with_suffix(".report.json").read_text())["dropped"] == 3
+    with pack_here(folder, min_foreground=0.0, output="all.h5") as reader:
+        assert len(all_pixels(reader)) == 4
+
+
+def test_nan_voxels_are_kept_and_no_finite_value_is_named(tmp_path: Path, pack_here: Pack) -> None:
+    voxels = np.random.default_rng(0).uniform(0, 9, (8, 8, 3)).astype(np.float32)
+    voxels[1, 1, 1] = np.nan
+    save_nifti(tmp_path / "in" / "a.nii", voxels)
+    save_nifti(tmp_path / "in" / "b.nii", np.full((8, 8, 3), np.nan, np.float32))
+    with pack_here(tmp_path / "in") as reader:
+        group = only_group(reader)
+        assert np.isnan(reader.read(group, 1)[1, 1])
+        assert reader.scaled(group, 1)[1, 1] == 0
+        assert "finite" in report(reader)["b.nii"]
+
+
+def test_one_subject_on_both_sides_is_an_error(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    save("train/case_1_slice_1.png", brain())
+    folder = save("test/case_1_slice_2.png", brain(seed=1))
+    with pytest.raises(CommandError, match="subject 'case_1'"):
+        pack_here(folder)
+    assert not (tmp_path / "out.h5").exists()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_same_pixels_on_both_sides_are_an_error_that_names_them(save: Save, pack_here: Pack) -> None:
+    save("train/case_1.png", brain())
+    folder = save("test/case_2.png", brain())
+    with pytest.raises(CommandError, match=r"same pixels.*test/case_2.png \(test\).*train/case_1.png \(train\)"):
+        pack_here(folder)
+
+
+def test_empty_slices_are_alike_without_being_a_leak(save: Save, pack_here: Pack) -> None:
+    for case, split in ((1, "train"), (2, "test")):
+        save(f"{split}/case_{case}_slice_0.png", np.zeros((20, 24), np.uint8))
+        folder = save(f"{split}/case_{case}_slice_1.png", brain(seed=case))
+    assert len(all_pixels(pack_here(folder, min_foreground=0.0))) == 4
+
+
+def test_classes_come_from_the_table(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    for number in range(3):
+        folder = save(f"x{number}.png", brain(seed=number))
+    (tmp_path / "t.csv").write_text("path,subject,class\nx0.png,A,well\nx1.png,B,ill\n")
+    with pack_here(folder, subjects=tmp_path / "t.csv") as reader:
+        assert reader.classes == ["ill", "well"]
+        assert reader.index(only_group(reader)).label.tolist() == [1, 0, -1]
+        assert reader.subjects == ["A", "B", "x2"]
+        assert reader.attributes["subject_rules"] == {"file name": 1, "subjects file": 2}
+
+
+def test_several_sources_are_told_apart_by_what_they_have_not_in_common(save: Save, pack_here: Pack) -> None:
+    save("train/a.png", brain())
+    folder = save("test/b.png", brain(seed=1))
+    with pack_here(folder / "train", folder / "test") as reader:
+        assert [reader.source(number).path for number in range(2)] == ["test/b.png", "train/a.png"]
+        assert len(reader.rows(only_group(reader), "test")) == 1
+
+
+def test_links_are_followed_once_and_loops_are_named(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    folder = save("real/a.png", brain())
+    (tmp_path / "outside").mkdir()
+    shutil.move(folder / "real" / "a.png", tmp_path / "outside" / "a.png")
+    (folder / "linked").symlink_to(tmp_path / "outside")
+    (folder / "again").symlink_to(tmp_path / "outside")
+    (folder / "real" / "loop").symlink_to(folder)
+    (folder / "nowhere.png").symlink_to(tmp_path / "missing")
+    with pack_here(folder) as reader:
+        assert len(all_pixels(reader)) == 1
+        assert {"linked", "real/loop", "nowhere.png"} == set(report(reader))
+
+
+def test_what_is_no_regular_file_is_named_and_not_waited_for(save: Save, pack_here: Pack) -> None:
+    folder = save("a.png", brain())
+    os.mkfifo(folder / "pipe.png")
+    with pack_here(folder) as reader:
+        assert report(reader) == {"pipe.png": "not a regular file"}
+
+
+def test_strict_fails_after_naming_every_file(
+    save: Save, pack_here: Pack, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = save("a.png", brain())
+    for number in range(3):
+        (folder / f"bad{number}.png").write_bytes(b"x")
+    with pytest.raises(CommandError, match="3 files could not be read"):
+        pack_here(folder, strict=True)
+    assert capsys.readouterr().err.count("bad") == 3
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path, pack_here: Pack) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(CommandError, match="no slice that can be packed"):
+        pack_here(tmp_path / "in")
+
+
+def test_what_exists_is_not_overwritten_unasked(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    (tmp_path / "out.h5").write_text("precious")
+    with pytest.raises(UsageError, match="--overwrite"):
+        pack_here(save("a.png", brain()), overwrite=False)
+    assert (tmp_path / "out.h5").read_text() == "precious"
+
+
+def test_a_missing_source_is_a_usage_error(tmp_path: Path, pack_here: Pack) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        pack_here(tmp_path / "nowhere")
+
+
+def test_the_file_says_nothing_of_the_machine(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    reader = pack_here(save("a.png", brain()), output="secret_name.h5")
+    content = reader.path.read_bytes() + reader.path.with_suffix(".report.json").read_bytes()
+    assert str(tmp_path).encode() not in content
+    assert b"secret_name" not in content
+
+
+@pytest.mark.parametrize("name", ["keras_png_slices_seg_train/case_1_slice_0.nii.png"])
+def test_segmentations_of_oasis_are_not_images(name: str, save: Save, pack_here: Pack) -> None:
+    save(name, brain())
+    folder = save("keras_png_slices_train/case_1_slice_0.nii.png", brain(seed=1))
+    with pack_here(folder) as reader:
+        assert list(report(reader)) == [name]
+
+
+def test_export_gives_the_pixels_back_and_packs_to_the_same(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    save("train/case_1_slice_0.png", brain())
+    save("train/.. odd%/name.png", brain(seed=1))
+    folder = save("test/deep_slice_3.png", brain(dtype="uint16"))
+    save_nifti(folder / "train/v.nii.gz", np.stack([brain(8, 9, n, "uint16") for n in range(3)], -1).astype(np.float32))
+    save_nifti(folder / "w.nii.gz", np.stack([brain(8, 9, n, "uint16") for n in range(3, 5)], -1).astype(np.int16))
+    first = pack_here(folder)
+    export(first.path, tmp_path / "exported")
+    second = pack_here(tmp_path / "exported", output="again.h5", subjects=tmp_path / "exported" / "subjects.csv")
+
+    def content(reader: SliceReader) -> set[tuple[str, str, int, bytes]]:
+        return {
+            (
+                group.name,
+                reader.subjects[index.subject[row]],
+                int(index.split[row]),
+                reader.read(group.name, row).tobytes(),
+            )
+            for group in reader.groups
+            for index in [reader.index(group.name)]
+            for row in range(group.count)
+        }
+
+    assert content(first) == content(second)
+    rows = list(csv.DictReader((tmp_path / "exported" / "slices.csv").open()))
+    assert {row["source"] for row in rows} >= {"train/v.nii.gz", "test/deep_slice_3.png"}
+    with pytest.raises(UsageError, match="not an empty folder"):
+        export(first.path, tmp_path / "exported")
+
+
+def test_a_gzip_bomb_is_named(tmp_path: Path, save: Save, pack_here: Pack) -> None:
+    folder = save("a.png", brain())
+    (folder / "bomb.nii.gz").write_bytes(gzip.compress(bytes(50_000_000)))
+    with pack_here(folder) as reader:
+        assert "holds no NIfTI" in report(reader)["bomb.nii.gz"]
+
+
+def test_every_dataset_has_a_checksum(save: Save, pack_here: Pack) -> None:
+    with h5py.File(pack_here(save("a.png", brain())).path) as file:
+        found: list[str] = []
+        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(found) == 9 + 5 + 2
+        assert all(file[name].fletcher32 for name in found)

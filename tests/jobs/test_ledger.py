@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+from multiprocessing import get_context
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.ledger import Ledger, open_submissions, read_histories
+from jobs.processes import ProcessName
+
+
+def append_many(path: str, writer: int) -> None:
+    for number in range(50):
+        Ledger(Path(path)).append("ended", unit=f"{writer}", job_id=str(number), state="stopped", reason="x" * 300)
+
+
+def test_lines_of_writers_at_once_stay_whole(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    context = get_context("spawn")
+    writers = [context.Process(target=append_many, args=(str(file), number)) for number in range(4)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join()
+    events = Ledger(file).read()
+    assert len(events) == len(file.read_text().splitlines()) == 200
+    for number in range(4):
+        assert [int(event["job_id"]) for event in events if event["unit"] == str(number)] == list(range(50))
+
+
+def test_line_cut_by_a_kill_is_left_out_and_spoils_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    ledger = Ledger(file)
+    ledger.append("cancelled", unit="a", by="me")
+    file.write_bytes(file.read_bytes()[:-9])
+    ledger.append("cancelled", unit="b", by="me")
+    assert [event["unit"] for event in ledger.read()] == ["b"]
+
+
+def event(name: str, unit: str = "a", **values: object) -> dict[str, object]:
+    return {"event": name, "unit": unit, **values}
+
+
+def test_history_follows_a_unit_through_requeues() -> None:
+    history = read_histories(
+        [
+            event("submitted", job_id="7_0", executor="slurm"),
+            event("started", job_id="7_0", restart=0, step=0),
+            event("ended", job_id="7_0", state="stopped", reason="stopped on request"),
+            event("started", job_id="7_0", restart=1, step=40),
+        ]
+    )["a"]
+    assert (history.attempts, history.outcome, history.job_id) == (2, "", "7_0")
+
+
+def test_cancelled_unit_that_saved_and_left_stays_cancelled() -> None:
+    history = read_histories(
+        [
+            event("submitted", job_id="7", executor="slurm"),
+            event("started", job_id="7", restart=0, step=0),
+            event("cancelled", by="somebody"),
+            event("ended", job_id="7", state="stopped", reason=""),
+        ]
+    )["a"]
+    assert (history.outcome, history.reason) == ("cancelled", "somebody")
+
+
+def test_only_starts_at_the_same_step_count_as_without_progress() -> None:
+    steps = [0, 0, 40, 40, 40]
+    events = [event("started", job_id="7", restart=number, step=step) for number, step in enumerate(steps)]
+    history = read_histories(events)["a"]
+    assert history.starts_at(40, but=("7", 9)) == 3
+    assert history.starts_at(40, but=("7", 4)) == 2  # this start itself, noted by another process already
+    assert history.starts_at(60, but=("7", 9)) == 0
+
+
+def test_reopened_unit_has_all_its_attempts_again() -> None:
+    events = [event("started", job_id="7", restart=number, step=0) for number in range(3)]
+    history = read_histories([*events, event("ended", job_id="7", state="failed", reason="x"), event("reopened")])["a"]
+    assert (history.starts_at(0, but=("8", 0)), history.attempts, history.outcome, history.job_id) == (0, 3, "", "")
+
+
+def test_submission_without_ids_stays_open() -> None:
+    events = [
+        {"event": "submitting", "nonce": "lost"},
+        {"event": "submitting", "nonce": "fine"},
+        event("submitted", nonce="fine", job_id="1", executor="slurm"),
+        {"event": "submitting", "nonce": "refused"},
+        {"event": "abandoned", "nonce": "refused"},
+    ]
+    assert open_submissions(events) == ["lost"]
+
+
+@given(st.lists(st.sampled_from(["submitted", "started", "ended", "cancelled", "reopened"]), max_size=12))
+def test_any_order_of_events_can_be_read(names: list[str]) -> None:
+    events = [
+        event(name, job_id=str(number), executor="local", restart=0, step=0, state="stopped")
+        for number, name in enumerate(names)
+    ]
+    histories = read_histories(events)
+    assert sum(history.attempts for history in histories.values()) == names.count("started")
+
+
+def test_process_is_not_another_one_with_its_number() -> None:
+    name = ProcessName.of(os.getpid())
+    assert name.is_alive()
+    assert not ProcessName(name.host, name.boot, name.pid, name.started + 1).is_alive()
+    assert not ProcessName(name.host, "another boot", name.pid, name.started).is_alive()
+    assert ProcessName("another machine", name.boot, name.pid, name.started).is_alive() is None
+
+
+def test_zombie_is_not_alive() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    name = ProcessName.of(pid)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert not name.is_alive()
+    os.waitpid(pid, 0)

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_tools.console import CommandError
+from jobs.cancel import cancel_units
+from jobs.config import Profile
+from jobs.folder import Plan, SweepFolder
+from jobs.ledger import Ledger
+from jobs.local import Feeder
+from jobs.machine import Share, resolve, share_of
+from jobs.pipeline import PipelineStage
+from jobs.processes import ProcessName
+from jobs.retry import retry_units
+from jobs.status import read_status
+from tests.jobs.sweep_files import finish_run, make_sweep
+
+ROOT = Path(__file__).parents[2]
+
+UNIT = """
+import json, os, signal, sys, time
+from pathlib import Path
+from jobs.folder import SweepFolder
+from jobs.ledger import Ledger
+folder, unit, how = SweepFolder(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
+ledger, job_id = Ledger(folder.events_file), str(os.getpid())
+def end(state, reason=""):
+    ledger.append("ended", unit=unit, job_id=job_id, state=state, reason=reason)
+    sys.exit(state != "completed")
+if how == "silent": sys.exit(1)
+ledger.append("started", unit=unit, job_id=job_id, restart=0, step=0)
+signal.signal(signal.SIGTERM, lambda *_: end("stopped", "stopped on request"))
+if how == "killed": os.kill(os.getpid(), signal.SIGKILL)
+if how == "failed": end("failed", "the loss is not finite")
+time.sleep(60 if how == "long" else 0.4)
+run = folder.run(unit)
+run.path.mkdir(parents=True, exist_ok=True)
+best = {"metric": "validate/ssim_foreground", "value": 0.5, "step": 40}
+run.summary_file.write_text(json.dumps({"state": "completed", "step": 40, "steps": 40, "best": best}))
+end("completed")
+"""
+"""A unit without a training: leaves the marks that a real one would."""
+
+
+@dataclass
+class Started:
+    """A unit's process."""
+
+    process: subprocess.Popen[bytes]
+    unit: str
+    share: Share
+
+    def done(self) -> bool:
+        return self.process.poll() is not None
+
+
+class Machine:
+    """A feeder on a sweep, whose units are small programs that do as they are told."""
+
+    def __init__(self, folder: SweepFolder, plan: Plan, *, gpus: tuple[int, ...] = ()) -> None:
+        self.folder, self.plan, self.gpus = folder, plan, gpus
+        self.how: dict[str, str] = {}
+        self.started: list[Started] = []
+        self.most_at_once = 0
+
+    def launch(self, folder: SweepFolder, plan: Plan, unit: str, share: Share) -> Started:
+        alive = [started for started in self.started if not started.done()]
+        taken = [gpu for started in alive for gpu in started.share.gpus]
+        assert not set(taken) & set(share.gpus), "a GPU was given away twice"
+        command = [sys.executable, "-c", UNIT, str(folder.path), unit, self.how.get(unit, "completed")]
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        self.started.append(Started(process, unit, share))
+        self.most_at_once = max(self.most_at_once, len(alive) + 1)
+        Ledger(folder.events_file).append(
+            *["submitted"],
+            **{"unit": unit, "job_id": str(process.pid), "executor": "local", "gpus": share.gpus},
+            process=ProcessName.of(process.pid).as_json(),
+        )
+        return self.started[-1]
+
+    def feed(self) -> int:
+        return Feeder(self.folder, self.gpus, self.launch).run()
+
+    def states(self) -> dict[str, str]:
+        return {row.unit: row.state for row in read_status(self.folder, self.plan)}
+
+
+def machine(tmp_path: Path, packed: Path, *, rest: str = "", slots: int = 2, **profile: Any) -> Machine:
+    rates = '[grid]\n"optim.lr" = [1e-2, 1e-3, 1e-4, 1e-5]\n'
+    local = Profile(executor="local", array_parallelism=slots, **profile)
+    return Machine(
+        *make_sweep(tmp_path, packed, rates + rest, profile=local),
+        gpus=tuple(range(profile.get("gpus_per_node", 0) * slots)),
+    )
+
+
+def test_members_run_a_few_at_a_time_and_each_once(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed)
+    assert here.feed() == 0
+    assert set(here.states().values()) == {"completed"}
+    assert here.most_at_once == 2
+    assert [started.unit for started in here.started] == [member.run_id for member in here.plan.members]
+    assert json.loads(here.folder.best_file.read_text())["choice"] == here.plan.members[0].run_id
+    assert here.feed() == 0
+    assert len(here.started) == 4
+
+
+def test_gpus_are_shared_out_without_overlap(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed, gpus_per_node=2)
+    assert here.feed() == 0
+    assert {started.share.gpus for started in here.started} == {(0, 1), (2, 3)}
+
+
+def test_failed_member_stops_no_other_and_is_not_run_again(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = machine(tmp_path, packed)
+    bad = here.plan.members[1].run_id
+    here.how[bad] = "failed"
+    assert here.feed() == 1
+    assert here.states()[bad] == "failed"
+    assert sorted(here.states().values()) == ["completed", "completed", "completed", "failed"]
+    assert f"{bad}: failed: the loss is not finite" in capsys.readouterr().out
+    assert here.feed() == 1
+    assert len(here.started) == 4
+
+
+def test_killed_member_is_started_again(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed, slots=4)
+    unit = here.plan.members[0].run_id
+    here.how[unit] = "killed"
+    feeder = threading.Thread(target=here.feed)
+    feeder.start()
+    while [started.unit for started in here.started].count(unit) < 2:
+        time.sleep(0.05)
+    here.how[unit] = "completed"
+    feeder.join()
+    assert here.states()[unit] == "completed"
+
+
+def test_process_that_ends_before_it_began_is_a_failure_that_names_its_log(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed)
+    unit = here.plan.members[0].run_id
+    here.how[unit] = "silent"
+    assert here.feed() == 1
+    row = read_status(here.folder, here.plan)[0]
+    assert (row.state, row.reason.startswith("its process ended before it began; see ")) == ("failed", True)
+
+
+def test_stopped_members_go_on_with_the_same_command(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed)
+    for member in here.plan.members:
+        here.how[member.run_id] = "long"
+    feeder = Feeder(here.folder, (), here.launch)
+
+    def interrupt() -> None:
+        while sum(event["event"] == "started" for event in Ledger(here.folder.events_file).read()) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        feeder.run()
+    feeder.stop()
+    assert all(started.done() for started in here.started)
+    assert set(here.states().values()) == {"pending"}
+    here.how.clear()
+    assert here.feed() == 0
+    assert set(here.states().values()) == {"completed"}
+
+
+def test_cancelled_members_stop_or_never_start_and_retry_takes_them_up(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed, slots=1)
+    first, second, *_ = units = [member.run_id for member in here.plan.members]
+    here.how[first] = "long"
+    feeder = threading.Thread(target=here.feed)
+    feeder.start()
+    while not any(event["event"] == "started" for event in Ledger(here.folder.events_file).read()):
+        time.sleep(0.05)
+    cancel_units(here.folder, [first, second], by="cancelled by me")
+    feeder.join()
+    assert here.states() == {unit: "cancelled" if unit in (first, second) else "completed" for unit in units}
+    assert {started.unit for started in here.started} == set(units) - {second}
+
+
+def test_retry_names_what_is_not_to_be_retried(tmp_path: Path, packed: Path) -> None:
+    folder, plan = make_sweep(tmp_path, packed)
+    finish_run(folder, plan.members[0].run_id)
+    with pytest.raises(CommandError, match="is completed; only what failed, was lost or cancelled is run again"):
+        retry_units(folder, [plan.members[0].run_id], profile=None, wait=False)
+
+
+def test_stages_run_in_turn_after_all_members(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed, rest='[pipeline]\nthen = ["extract-codes", "evaluate", "report"]\n')
+    assert here.feed() == 0
+    assert [started.unit for started in here.started[4:]] == ["extract-codes", "evaluate", "report"]
+
+
+def test_report_is_written_though_a_stage_failed(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed, rest='[pipeline]\nthen = ["extract-codes", "evaluate", "report"]\n')
+    here.how["extract-codes"] = "failed"
+    assert here.feed() == 1
+    assert [started.unit for started in here.started[4:]] == ["extract-codes", "report"]
+
+
+def test_threads_of_all_slots_together_are_the_cores(tmp_path: Path, packed: Path) -> None:
+    _, plan = make_sweep(tmp_path, packed)
+    cores = len(os.sched_getaffinity(0))
+    two = replace(plan, profile=Profile(executor="local", array_parallelism=2, tasks_per_node=1))
+    assert share_of(two, plan.members[0].run_id, []) == Share((), 1, max(1, cores // 2))
+    stage = replace(two, pipeline=(PipelineStage("extract-codes"),))
+    assert share_of(stage, "extract-codes", []) == Share((), 1, cores)  # it runs alone
+
+
+@pytest.mark.parametrize(
+    ("profile", "gpus", "expected"),
+    [
+        (Profile(executor="local", gpus_per_node="auto"), (0, 1, 2), (1, 3)),
+        (Profile(executor="local", gpus_per_node="auto", array_parallelism=2), (0, 1, 2), (1, 2)),
+        (Profile(executor="local", gpus_per_node=2), (0, 1, 2), (2, 1)),
+        (Profile(executor="local", gpus_per_node="auto", array_parallelism=5), (), (0, 5)),
+    ],
+)
+def test_auto_is_what_this_machine_has(profile: Profile, gpus: tuple[int, ...], expected: tuple[int, int]) -> None:
+    found = resolve(profile, gpus)
+    assert (found.gpus_per_node, found.array_parallelism) == expected
+
+
+def test_more_gpus_than_there_are_is_refused() -> None:
+    with pytest.raises(CommandError, match="wants 2 GPUs for each member, and 1 are visible"):
+        resolve(Profile(executor="local", gpus_per_node=2), (0,))

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from data_tools.console import CommandError
+from jobs.collect import choose_best
+from jobs.folder import Plan, SweepFolder
+from jobs.stages import run_stage
+from tests.jobs.sweep_files import GRID, finish_run, make_sweep
+from vqvae_dist.config import PixelCNNConfig
+from vqvae_dist.config_io import compose, to_json, toml_layer
+
+PIPELINE = """
+[pipeline]
+then = ["extract-codes", "train-pixelcnn", "generate", "evaluate", "report"]
+[pipeline.train-pixelcnn]
+"schedule.steps" = 20
+"""
+
+
+class Line:
+    """A pipeline whose commands are faked: they leave their output and are counted."""
+
+    def __init__(self, folder: SweepFolder, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        self.asked: list[list[str]] = []
+
+    def __call__(self, arguments: list[str]) -> str:
+        self.asked.append(arguments)
+        name, target = (
+            arguments[0],
+            Path(arguments[arguments.index("--output" if "--output" in arguments else "--output-dir") + 1]),
+        )
+        if name == "extract-codes":
+            with h5py.File(target, "w") as file:
+                file.attrs.update({"K": 16, "digest": "of these codes"})
+        elif name == "train-pixelcnn":
+            self.leave_prior(Path(arguments[2]), target)
+        elif name == "evaluate":
+            target.mkdir()
+        else:
+            target.write_bytes(b"picture")
+        return "completed"
+
+    def leave_prior(self, settings: Path, target: Path) -> None:
+        config = compose(PixelCNNConfig, toml_layer(settings))
+        resolved = {"milestones": list(config.milestones)}
+        stored: dict[str, Any] = {"schema": 1, "settings": to_json(config), "resolved": resolved}
+        (target / "model").mkdir(parents=True, exist_ok=True)
+        (target / "model" / "model.safetensors").write_text(json.dumps(stored))
+        (target / "config.json").write_text(json.dumps(stored | {"data_digest": "of these codes"}))
+
+    def run(self) -> list[str]:
+        """Run all stages; return the commands that were needed."""
+        self.asked = []
+        for stage in self.plan.pipeline:
+            assert run_stage(self.folder, self.plan, stage, run=self) == "completed"
+        return [arguments[0] for arguments in self.asked]
+
+
+@pytest.fixture
+def line(tmp_path: Path, packed: Path) -> Line:
+    folder, plan = make_sweep(tmp_path, packed, GRID + PIPELINE)
+    for number, member in enumerate(plan.members):
+        finish_run(folder, member.run_id, value=0.5 + number / 10)
+    return Line(folder, plan)
+
+
+def test_pipeline_works_on_the_best_member_and_leaves_everything_in_its_place(line: Line) -> None:
+    assert line.run() == ["extract-codes", "train-pixelcnn", "generate", "evaluate"]
+    best = json.loads(line.folder.best_file.read_text())
+    assert best["choice"] == line.plan.members[3].run_id
+    target = line.folder.path / "pipeline" / best["choice"]
+    assert {path.name for path in target.iterdir()} >= {"codes.h5", "prior", "Pic", "evaluate"}
+    assert (target / "Pic" / "PixelCNN_generate.jpg").is_file()
+    assert line.folder.report_html.is_file()
+
+
+def test_second_run_does_only_what_trainings_decide_themselves(line: Line) -> None:
+    line.run()
+    assert line.run() == ["train-pixelcnn"]  # the training says itself that it is completed
+    assert "--fresh" not in line.asked[0]
+
+
+def test_new_best_makes_a_new_folder_and_keeps_the_old(line: Line) -> None:
+    line.run()
+    finish_run(line.folder, line.plan.members[0].run_id, value=0.99)
+    assert line.run() == ["extract-codes", "train-pixelcnn", "generate", "evaluate"]
+    assert len(list((line.folder.path / "pipeline").iterdir())) == 2
+
+
+def test_retrained_member_makes_its_codes_and_pictures_anew(line: Line) -> None:
+    line.run()
+    choice = line.folder.read_choice()
+    assert choice
+    (line.folder.run(choice).model / "model.safetensors").write_text("other weights")
+    assert line.run() == ["extract-codes", "train-pixelcnn", "generate", "evaluate"]
+
+
+def test_prior_goes_on_with_more_steps_and_starts_afresh_with_other_settings(
+    line: Line, tmp_path: Path, packed: Path
+) -> None:
+    line.run()
+    _, line.plan = make_sweep(tmp_path, packed, GRID + PIPELINE.replace("= 20", "= 30"))
+    line.run()
+    assert "--fresh" not in line.asked[0]
+    _, line.plan = make_sweep(tmp_path, packed, GRID + PIPELINE.replace("= 20", '= 30\n"model.layers" = 3'))
+    line.run()
+    assert "--fresh" in line.asked[0]
+
+
+def test_best_is_the_completed_member_with_the_best_value(line: Line) -> None:
+    runs = [member.run_id for member in line.plan.members]
+    finish_run(line.folder, runs[3], value=0.95, state="running")
+    finish_run(line.folder, runs[2], value=None)
+    best = choose_best(line.folder, line.plan)
+    assert (best["choice"], best["metric"], best["value"]) == (runs[1], "max validate/ssim_foreground", 0.6)
+    assert [(candidate["run_id"], candidate["state"], candidate["value"]) for candidate in best["candidates"]] == [
+        (runs[0], "completed", 0.5),
+        (runs[1], "completed", 0.6),
+        (runs[2], "completed", None),
+        (runs[3], "running", 0.95),
+    ]
+
+
+def test_smallest_is_best_where_the_sweep_says_so(tmp_path: Path, packed: Path) -> None:
+    folder, plan = make_sweep(tmp_path, packed, GRID + '[pipeline]\nselect = "min validate/mse"')
+    for number, member in enumerate(plan.members):
+        finish_run(folder, member.run_id, value=0.5 + number / 10)
+    assert choose_best(folder, plan)["choice"] == plan.members[0].run_id
+
+
+def test_without_a_completed_member_there_is_no_best(tmp_path: Path, packed: Path) -> None:
+    folder, plan = make_sweep(tmp_path, packed)
+    finish_run(folder, plan.members[0].run_id, state="failed")
+    with pytest.raises(CommandError, match="no member is completed yet"):
+        choose_best(folder, plan)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from data_tools.console import CommandError, UsageError
+from vqvae_dist.data.code_batches import TrainingCodes, split_codes
+from vqvae_dist.data.codes import CodesReader
+from vqvae_dist.data.codes_writer import CodesWriter
+
+K = 20
+
+
+def columns(count: int, **given: Any) -> dict[str, Any]:
+    defaults = {
+        "slice_row": np.arange(count),
+        "view": np.zeros(count),
+        "flipped": np.zeros(count),
+        "subject": np.arange(count) % 2,
+        "slice_index": np.arange(count) % 2,
+        "position": np.linspace(0, 1, count),
+        "split": np.arange(count) % 3,
+        "label": np.full(count, -1),
+    }
+    return {**defaults, **given}
+
+
+def write(path: Path, *, parts: int = 1, weights: str = "ab", **given: Any) -> Path:
+    """12 maps of 4x5 and 6 of 3x3, appended in ``parts``."""
+    about = {"K": K, "downsample": 4, "views": 1, "vqvae_run_id": "run", "data_digest": "d"}
+    writer = CodesWriter(path, {**about, "vqvae_weights_sha256": weights})
+    rng = np.random.default_rng(0)
+    for slices, size, shape in (("15x18_uint8", (15, 18), (12, 4, 5)), ("12x12_uint8", (12, 12), (6, 3, 3))):
+        codes, foreground = rng.integers(0, K, shape), rng.random(shape) < 0.5
+        about_maps = columns(shape[0], **given)
+        for part in np.array_split(np.arange(shape[0]), parts):
+            chosen = {name: values[part] for name, values in about_maps.items()}
+            writer.append(slices, size, codes[part], foreground[part], chosen)
+    writer.finish(np.zeros((K, 4, 4), np.float32), ["anna", "bert"], ["well", "ill"])
+    return path
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    reader = CodesReader(write(tmp_path / "codes.h5"))
+    assert [(group.name, group.grid, group.size, group.count) for group in reader.groups] == [
+        ("3x3_of_12x12_uint8", (3, 3), (12, 12), 6),
+        ("4x5_of_15x18_uint8", (4, 5), (15, 18), 12),
+    ]
+    assert (reader.subjects, reader.classes, reader.codebook_size) == (["anna", "bert"], ["well", "ill"], K)
+    expected = np.random.default_rng(0).integers(0, K, (12, 4, 5))
+    assert np.array_equal(reader.codes("4x5_of_15x18_uint8", np.array([7, 2])), expected[[7, 2]])
+    assert reader.foreground("4x5_of_15x18_uint8", np.array([7])).dtype == np.bool_
+    assert reader.index("3x3_of_12x12_uint8").position.tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+
+
+def test_the_digest_follows_from_the_content_alone(tmp_path: Path) -> None:
+    digest = CodesReader(write(tmp_path / "a.h5")).digest
+    assert CodesReader(write(tmp_path / "b.h5", parts=3)).digest == digest
+    assert CodesReader(write(tmp_path / "c.h5", weights="cd")).digest != digest
+    assert CodesReader(write(tmp_path / "d.h5", label=np.zeros(12))).digest != digest
+
+
+def test_rows_are_those_of_a_split_with_or_without_further_views(tmp_path: Path) -> None:
+    reader = CodesReader(write(tmp_path / "codes.h5", view=np.arange(12) % 2))
+    assert reader.rows("4x5_of_15x18_uint8", "validate", views=True).tolist() == [1, 4, 7, 10]
+    assert reader.rows("4x5_of_15x18_uint8", "validate", views=False).tolist() == [4, 10]
+    assert len(reader.rows("4x5_of_15x18_uint8", "all", views=True)) == 12
+    with pytest.raises(UsageError, match="no split 'training'"):
+        reader.rows("4x5_of_15x18_uint8", "training", views=True)
+
+
+def test_a_reader_travels_to_other_processes_as_its_path(tmp_path: Path) -> None:
+    reader = CodesReader(write(tmp_path / "codes.h5"))
+    rows = reader.rows("4x5_of_15x18_uint8", "train", views=True)
+    assert np.array_equal(pickle.loads(pickle.dumps(reader)).rows("4x5_of_15x18_uint8", "train", views=True), rows)
+
+
+def test_a_code_outside_the_codebook_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5")
+    with h5py.File(path, "r+") as file:
+        file["codes/3x3_of_12x12_uint8/codes"][4] = K
+    with pytest.raises(CommandError, match=r"3x3_of_12x12_uint8 holds code 20 of 20"):
+        CodesReader(path).codes("3x3_of_12x12_uint8", np.array([4]))
+
+
+@pytest.mark.parametrize(("column", "value"), [("label", 2), ("split", 3), ("subject", 9)])
+def test_an_index_that_points_nowhere_is_named(tmp_path: Path, column: str, value: int) -> None:
+    given = columns(12)[column].copy()
+    given[1] = value
+    reader = CodesReader(write(tmp_path / "codes.h5", **{column: given}))
+    with pytest.raises(CommandError, match=rf"index of 3x3_of_12x12_uint8 is damaged \({column} {value} of"):
+        reader.index("3x3_of_12x12_uint8")
+
+
+def test_a_flipped_bit_in_the_codes_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5")
+    with h5py.File(path) as file:
+        offset = file["codes/4x5_of_15x18_uint8/codes"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CommandError, match="is damaged"):
+        CodesReader(path).codes("4x5_of_15x18_uint8", np.array([0]))
+
+
+def test_files_that_are_no_codes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="no such file"):
+        _ = CodesReader(tmp_path / "absent.h5").groups
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with pytest.raises(CommandError, match="not an HDF5 file"):
+        _ = CodesReader(tmp_path / "text.h5").groups
+    h5py.File(tmp_path / "other.h5", "w").close()
+    with pytest.raises(CommandError, match="but not codes"):
+        _ = CodesReader(tmp_path / "other.h5").groups
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_ranks_share_out_the_global_batch_whatever_their_number(tmp_path: Path, in_memory: bool) -> None:
+    path = write(tmp_path / "codes.h5")
+
+    def batches(processes: int, step: int) -> list[tuple[list[Any], ...]]:
+        share = 8 // processes
+        parts = [
+            TrainingCodes(
+                str(path), "all", in_memory=in_memory, seed=1, batch_size=8, rank=rank, share=share
+            )[step]
+            for rank in range(processes)
+        ]  # fmt: skip
+        return [tuple(tensor[i].tolist() for tensor in part[:5]) for part in parts for i in range(share)]
+
+    for step in range(6):
+        assert batches(1, step) == batches(2, step) == batches(4, step)
+
+
+def test_a_batch_pairs_codes_with_their_conditions(tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5", label=np.arange(12) % 2, flipped=np.arange(12) % 2)
+    reader = CodesReader(path)
+    training = TrainingCodes(str(path), "train", in_memory=True, seed=0, batch_size=6, rank=0, share=6)
+    for step in range(4):
+        batch = training[step]
+        for i, name in enumerate(batch.names):
+            group, row = name.split(":")
+            index = reader.index(group)
+            assert index.split[int(row)] == 0
+            assert np.array_equal(batch.codes[i], reader.codes(group, np.array([int(row)]))[0])
+            assert batch.position[i] == index.position[int(row)]
+            assert batch.label[i] == index.label[int(row)] == batch.flipped[i]
+
+
+def test_an_empty_split_cannot_be_trained_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5", split=np.zeros(12))
+    with pytest.raises(UsageError, match="no codes in split 'test'"):
+        TrainingCodes(str(path), "test", in_memory=False, seed=0, batch_size=2, rank=0, share=2)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_held_out_maps_are_seen_once_and_unaltered(tmp_path: Path, processes: int) -> None:
+    reader = CodesReader(write(tmp_path / "codes.h5", view=np.arange(12) // 9))
+    seen = [
+        name
+        for rank in range(processes)
+        for batch, foreground in split_codes(reader, "validate", batch_size=2, rank=rank, processes=processes)
+        for name in batch.names
+        if foreground.shape == batch.codes.shape
+    ]
+    assert sorted(seen) == [
+        "3x3_of_12x12_uint8:1", "3x3_of_12x12_uint8:4",
+        "4x5_of_15x18_uint8:1", "4x5_of_15x18_uint8:4", "4x5_of_15x18_uint8:7",
+    ]  # fmt: skip

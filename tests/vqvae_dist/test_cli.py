@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vqvae_dist.cli import COMMANDS, main
+
+
+def said(capfd: pytest.CaptureFixture[str]) -> str:
+    return capfd.readouterr().err
+
+
+def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert all(name in capfd.readouterr().out for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train-vqva"], "error: no command 'train-vqva'; did you mean train-vqvae?; see --help"),
+        (["train-vqvae"], "error: data.path is needed: --data.path FILE.h5"),
+        (["train-vqvae", "--preset", "smoky"], "error: no preset 'smoky'; there are"),
+        (["train-vqvae", "--optim.lr", "-1"], "error: optim.lr must be positive, got -1"),
+        (["train-vqvae", "--optim.lrr", "1"], "--optim.lr"),
+        (["train-vqvae", "--config", "no.toml"], "error: no.toml: No such file or directory"),
+        (["train-pixelcnn", "--model.codebook-size", "3"], "--model.codebook-size"),
+    ],
+)
+def test_a_wrong_command_line_exits_2_with_one_line(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    text = said(capfd)
+    assert message in text
+    assert text.count("\n") == 1
+
+
+def test_a_missing_file_exits_1(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["train-vqvae", "--data.path", "no.h5", "--output-dir", str(tmp_path / "run")]) == 1
+    assert "no.h5: no such file" in said(capfd)
+    assert not (tmp_path / "run").exists()
+
+
+def test_output_dir_is_needed(capfd: pytest.CaptureFixture[str], packed: Path) -> None:
+    assert main(["train-vqvae", "--data.path", str(packed)]) == 2
+    assert "output_dir is needed: --output-dir RUN" in said(capfd)
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    from vqvae_dist.cli import TrainVQVAE, _read_config
+    from vqvae_dist.config import VQVAEConfig
+
+    (tmp_path / "a.toml").write_text('[schedule]\nsteps = 70\nlog_every = 7\n[data]\npath = "x.h5"\n')
+    arguments = ["--preset", "smoke", "--config", str(tmp_path / "a.toml"), "--schedule.log-every", "9", "--fresh"]
+    config, fresh = _read_config(VQVAEConfig, TrainVQVAE, arguments, "test")
+    assert fresh
+    assert type(config) is VQVAEConfig
+    assert (config.schedule.steps, config.schedule.log_every, config.model.hidden) == (70, 9, 32)
+
+
+def test_only_one_of_several_processes_complains() -> None:
+    environment = {**os.environ, "RANK": "1"}
+    command = [sys.executable, "-m", "vqvae_dist", "train-vqvae", "--optim.lr", "-1"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "")

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_tools.console import UsageError
+from vqvae_dist import config as settings
+from vqvae_dist.config import STAGES, OptimConfig, PixelCNNConfig, TrainConfig, VQVAEConfig, to_steps
+from vqvae_dist.config_io import (
+    FREE_KEYS,
+    Layer,
+    compose,
+    fingerprint,
+    flatten,
+    merge,
+    nest,
+    preset_layer,
+    preset_names,
+    result_settings,
+    run_id,
+    to_json,
+    toml_layer,
+)
+
+DIGEST = "d" * 64
+
+
+def make(*layers: dict[str, Any], kind: type[Any] = VQVAEConfig) -> Any:
+    return compose(kind, *(Layer("test", nest(values)) for values in layers))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optim.lrr": 1e-3}, "file.toml: unknown setting optim.lrr; did you mean optim.lr?"),
+        ({"schedule.batchsize": 8}, "file.toml: unknown setting schedule.batchsize; did you mean schedule.batch_size?"),
+        ({"lr": 1e-3}, "file.toml: unknown setting lr; did you mean optim.lr?"),
+        ({"optim.lr": "fast"}, 'file.toml: optim.lr must be number, got "fast"'),
+        ({"optim.lr": -1}, "file.toml: optim.lr must be positive, got -1"),
+        ({"optim.lr": float("nan")}, "file.toml: optim.lr must be positive, got nan"),
+        ({"schedule.steps": 10.5}, "file.toml: schedule.steps must be integer, got 10.5"),
+        ({"schedule.steps": "10"}, 'file.toml: schedule.steps must be integer, got "10"'),
+        ({"model.norm": "batch"}, """file.toml: model.norm must be 'none' or 'layer', got "batch\""""),
+        ({"model.downsample": 3}, "file.toml: model.downsample must be a power of two from 2, got 3"),
+        ({"model.codebook_size": 70000}, "file.toml: model.codebook_size must be from 2 to 65536, got 70000"),
+        ({"data.crop": 30}, "file.toml: data.crop must be a multiple of model.downsample 4, got 30"),
+        ({"data.validate_split": "test"}, "data.validate_split must be train or validate"),
+        ({"data.validate_split": "all"}, "data.validate_split must be train or validate"),
+        ({"checkpoint.keep_last": 1}, "checkpoint.keep_last must be 2 or more"),
+        ({"checkpoint.best_metric": "max validate/ssimm"}, "checkpoint.best_metric must be"),
+        ({"checkpoint.best_metric": "validate/ssim"}, "checkpoint.best_metric must be"),
+        ({"optim.milestones": [9000, 1000]}, "optim.milestones must be rising"),
+        ({"optim.milestones": [1.5]}, "optim.milestones must be whole steps from 1, or shares between 0 and 1"),
+        ({"loss.mse": 0.0}, "loss must be positive in one term at least"),
+        ({"model.quantizer.decay": 1.0}, "model.quantizer.decay must be at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_file_key_value_and_what_is_allowed(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        compose(VQVAEConfig, Layer("preset smoke", {}), Layer("file.toml", nest(values)))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("file.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_layer_that_holds_the_mistake_is_named() -> None:
+    with pytest.raises(UsageError, match=r"^below\.toml: optim\.lr must be positive"):
+        compose(VQVAEConfig, Layer("below.toml", {"optim": {"lr": -1}}), Layer("above.toml", {"seed": 1}))
+
+
+def test_broken_toml_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[optim]\nlr = = 3\n")
+    with pytest.raises(UsageError, match=r"a\.toml: not valid TOML: .*line 2"):
+        toml_layer(tmp_path / "a.toml")
+
+
+def test_dotted_keys_and_tables_are_the_same_and_paths_follow_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('"optim.lr" = 0.5\noutput_dir = "runs/x"\n[data]\npath = "brain.h5"\n')
+    (tmp_path / "b.toml").write_text(
+        f'output_dir = "runs/x"\n[optim]\nlr = 0.5\n[data]\npath = "{tmp_path}/brain.h5"\n'
+    )
+    a, b = (compose(VQVAEConfig, toml_layer(tmp_path / name)) for name in ("a.toml", "b.toml"))
+    assert a == b
+    assert a.data.path == str(tmp_path / "brain.h5")
+    assert a.output_dir == str(tmp_path / "runs/x")
+
+
+def test_a_key_that_is_value_and_table_is_refused() -> None:
+    with pytest.raises(UsageError, match="optim is given as a value and as a table"):
+        nest({"optim": 3, "optim.lr": 1})
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_compose(name: str) -> None:
+    kind = PixelCNNConfig if name == "pixelcnn" else VQVAEConfig
+    assert compose(kind, preset_layer(name)).schedule.steps >= 100
+
+
+def test_the_original_recipe_is_what_it_was() -> None:
+    config = compose(VQVAEConfig, preset_layer("original"))
+    model, optim, schedule = config.model, config.optim, config.schedule
+    assert (model.hidden, model.residual_layers, model.residual_hidden) == (128, 2, 32)
+    assert (model.codebook_size, model.code_dim) == (128, 128)
+    assert (optim.lr, optim.milestones, optim.gamma) == (1e-2, (1000, 9000), 0.1)
+    assert (schedule.steps, schedule.batch_size, config.data.crop) == (15000, 64, 0)
+
+
+def test_an_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="no preset 'smok'; there are .*smoke; did you mean smoke"):
+        preset_layer("smok")
+
+
+def dataclasses_of(kind: type[Any]) -> set[type[Any]]:
+    found = {kind}
+    for hint in get_type_hints(kind).values():
+        if is_dataclass(hint):
+            found |= dataclasses_of(hint)  # type: ignore[arg-type]
+    return found
+
+
+ALL = sorted({cls for kind in STAGES.values() for cls in dataclasses_of(kind)}, key=lambda cls: cls.__name__)
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_every_setting_has_a_default_and_is_described(cls: type[Any]) -> None:
+    body = ast.parse(inspect.getsource(cls)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    described = {
+        line.target.id
+        for line, after in zip(body.body, body.body[1:], strict=False)
+        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr)
+    }
+    own = {name for name in cls.__annotations__ if not is_dataclass(get_type_hints(cls)[name])}
+    assert own - described == set()
+    assert all(field.default is not MISSING for field in fields(cls))
+    assert cls.__doc__
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        OptimConfig().lr = 3.0  # type: ignore[misc]
+
+
+def test_json_and_back_is_the_same() -> None:
+    config = make({"optim.milestones": [10, 20], "tracking.tags": ["a"], "model.quantizer.kind": "gradient"})
+    assert compose(VQVAEConfig, Layer("config.json", to_json(config))) == config
+
+
+def test_free_keys_exist() -> None:
+    known = set(flatten(VQVAEConfig())) | set(flatten(PixelCNNConfig()))
+    assert known >= FREE_KEYS
+
+
+def test_fingerprint_and_run_id_are_pinned() -> None:
+    """They name folders and W&B runs: a change here orphans what people have trained."""
+    config = make({"optim.lr": 3e-4, "optim.milestones": [6000, 10000], "schedule.steps": 12000})
+    assert run_id(config, DIGEST) == "lr3e-4_ms6k-10k_2a97d9dd"
+    assert fingerprint(config, DIGEST).startswith("2a97d9dd")
+
+
+def test_readable_part_of_the_run_id() -> None:
+    def readable(**values: Any) -> str:
+        return run_id(make({"schedule.steps": 2000, **values}), DIGEST).rsplit("_", 1)[0]
+
+    assert readable(**{"optim.lr": 2.5e-3, "optim.milestones": []}) == "lr2.5e-3_msnone"
+    assert readable(**{"optim.lr": 1e-2, "optim.milestones": [1500, 1600]}) == "lr1e-2_ms1500-1600"
+    assert readable(**{"optim.milestones": [0.5]}) == "lr1e-3_ms1k"
+
+
+@pytest.mark.parametrize("kind", STAGES.values())
+def test_fingerprint_changes_with_every_setting_but_the_free_ones(kind: type[TrainConfig]) -> None:
+    base = fingerprint(kind(), DIGEST)
+    flat = flatten(to_json(kind()))
+    other: dict[str, Any] = {
+        "data.train_split": "all", "data.validate_split": "train", "data.preload": "scratch", "data.augment": "flip",
+        "model.norm": "layer", "model.upsample": "nearest", "model.downsample": 8, "model.kernel": 5,
+        "model.dilations": [1], "model.quantizer.kind": "gradient", "model.quantizer.distance": "cosine",
+        "model.quantizer.init": "data", "model.quantizer.gradient": "rotation", "data.crop": 8,
+        "optim.betas": [0.8, 0.9], "optim.milestones": [7], "optim.warmup": 5, "precision.mixed": "bf16",
+        "precision.compile": "on", "tracking.mode": "offline", "tracking.tags": ["x"],
+        "checkpoint.best_metric": "min validate/mse" if kind is VQVAEConfig else "min validate/bits_per_code_foreground",
+    }  # fmt: skip
+    for key, value in flat.items():
+        changed = other.get(key, (not value) if isinstance(value, bool) else None)
+        if changed is None:
+            changed = (
+                f"{value}x" if isinstance(value, str) else value / 2 + 0.1 if isinstance(value, float) else value + 3
+            )
+        new = compose(kind, Layer("test", nest({key: changed})))
+        assert (fingerprint(new, DIGEST) == base) == (key in FREE_KEYS), key
+    assert fingerprint(kind(), "e" * 64) != base
+
+
+def test_a_share_and_the_steps_it_stands_for_are_one_run() -> None:
+    share = make({"schedule.steps": 200, "optim.milestones": [0.5], "optim.warmup": 0.1})
+    steps = make({"schedule.steps": 200, "optim.milestones": [100], "optim.warmup": 20})
+    assert fingerprint(share, DIGEST) == fingerprint(steps, DIGEST)
+    assert result_settings(share) == result_settings(steps)
+
+
+@given(st.floats(0.0001, 0.9999), st.integers(1, 10**6))
+def test_a_share_is_at_least_one_step_and_never_beyond_the_end(share: float, steps: int) -> None:
+    assert 1 <= to_steps(share, steps) <= steps
+
+
+VALUES = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=6
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), VALUES), st.dictionaries(st.sampled_from("abc"), VALUES))
+def test_merging_keeps_every_value_that_is_not_overridden(below: dict[str, Any], above: dict[str, Any]) -> None:
+    merged = flatten(merge(below, above))
+    assert flatten(above).items() <= merged.items()
+    assert set(merged) <= set(flatten(below)) | set(flatten(above))
+
+
+@pytest.mark.parametrize("module", ["vqvae_dist.config_io", "vqvae_dist.run_folder", "vqvae_dist.cli", "jobs.status"])
+def test_plans_and_status_need_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'accelerate' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_settings_are_all_exported() -> None:
+    assert {cls.__name__ for cls in ALL} | {"TrainConfig", "STAGES", "RESULT_VERSION"} <= set(settings.__all__)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.processes import command, finish, start
+from tests.trainings import BASES
+from vqvae_dist.config_io import flatten, merge, nest
+from vqvae_dist.run_folder import RunFolder
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    text: str
+
+
+class Trainer:
+    """Runs ``train-vqvae`` as a user does, on a tiny training of 8 steps."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.data, self.run = folder, data, RunFolder(folder / "run")
+        self.calls = 0
+
+    def arguments(self, *flags: str, **changes: Any) -> list[str]:
+        """The command line with dotted ``changes``."""
+        short = {"schedule.steps": 8, "schedule.validate_every": 4, "schedule.checkpoint_every": 2}
+        settings = flatten(merge(BASES["train-vqvae"], nest({**short, **changes})))
+        arguments = ["train-vqvae", "--data.path", str(self.data), "--output-dir", str(self.run.path), *flags]
+        for key, value in settings.items():
+            arguments += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+        return arguments
+
+    def __call__(self, *flags: str, processes: int = 1, **changes: Any) -> Ended:
+        """Run the command to its end."""
+        return self.end(*flags, target=command, processes=processes, **changes)
+
+    def end(self, *flags: str, target: Callable[..., None], processes: int = 1, **changes: Any) -> Ended:
+        """Run ``target`` with the command line to its end."""
+        self.calls += 1
+        log = self.folder / f"log{self.calls}"
+        started = start(target, self.arguments(*flags, **changes), log=log, processes=processes)
+        statuses = set(finish(started, log=log))
+        assert len(statuses) == 1, log.read_text()
+        return Ended(statuses.pop(), log.read_text())
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, packed: Path) -> Trainer:
+    """A tiny training in a folder of its own."""
+    return Trainer(tmp_path, packed)

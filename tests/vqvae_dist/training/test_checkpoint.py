@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_tools.console import CommandError
+from vqvae_dist.run_folder import Attempt, Ownership, OwnershipLostError, RunFolder
+from vqvae_dist.training.checkpoint import Checkpoints, export_model
+
+VALUES = {"progress": {"step": 0}, "scaler": {}}
+
+
+def parts_of(step: int, *, size: int = 100) -> dict[str, dict[str, torch.Tensor]]:
+    return {"model": {"weight": torch.full((size,), float(step))}, "optimizer": {"0.step": torch.tensor(float(step))}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+@pytest.fixture
+def checkpoints(run: RunFolder) -> Checkpoints:
+    return Checkpoints(run, keep_last=2)
+
+
+@pytest.fixture
+def save(run: RunFolder, checkpoints: Checkpoints) -> Callable[..., None]:
+    owner = Ownership(run, Attempt())
+
+    def at(step: int, *, best: int | None = None, size: int = 100) -> None:
+        checkpoints.save(step, parts_of(step, size=size), VALUES, best=best, owner=owner)
+
+    return at
+
+
+def test_what_is_saved_is_read_back(run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]) -> None:
+    save(5, best=5)
+    assert checkpoints.newest_step() == 5
+    found = checkpoints.load(5)
+    assert found.step == 5
+    assert torch.equal(found.tensors["model"]["weight"], torch.full((100,), 5.0))
+    assert found.values["scaler"] == {}
+    assert (run.checkpoints / "latest").read_text() == (run.checkpoints / "best").read_text() == "step_00000005\n"
+
+
+def test_newest_and_best_are_kept(run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]) -> None:
+    for step in (1, 2, 3, 4, 5):
+        save(step, best=min(step, 2))
+    assert checkpoints.steps() == [5, 4, 2]
+    assert (run.checkpoints / "best").read_text() == "step_00000002\n"
+    assert (run.checkpoints / "latest").read_text() == "step_00000005\n"
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "flipped": flip_a_bit,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "deleted": lambda path: path.unlink(),
+    "taken from another step": lambda path: shutil.copy(path.parent.parent / "step_00000001" / path.name, path),
+}
+FILES = ("model.safetensors", "optimizer.safetensors", "trainer.json", "manifest.json")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_checkpoint_is_stepped_over_aloud(
+    run: RunFolder,
+    checkpoints: Checkpoints,
+    save: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+    file: str,
+    damage: str,
+) -> None:
+    save(1)
+    save(2)
+    DAMAGE[damage](run.checkpoint(2) / file)
+    assert checkpoints.newest_step() == 1
+    said = capfd.readouterr().err
+    assert str(run.checkpoint(2)) in said
+    assert said.rstrip().endswith("going back to step 1")
+    assert said.count("\n") == 1
+
+
+def test_a_checkpoint_under_another_step_s_name_is_damage(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    shutil.copytree(run.checkpoint(1), run.checkpoint(2))
+    assert checkpoints.newest_step() == 1
+    assert "holds another step" in capfd.readouterr().err
+
+
+def test_an_unknown_file_in_a_checkpoint_is_damage(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    (run.checkpoint(1) / "extra.safetensors").write_bytes(b"")
+    assert checkpoints.newest_step() is None
+    assert "extra.safetensors" in capfd.readouterr().err
+
+
+def test_with_every_checkpoint_damaged_training_starts_anew(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    save(2)
+    for step in (1, 2):
+        (run.checkpoint(step) / "manifest.json").unlink()
+    assert checkpoints.newest_step() is None
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.endswith("going back to step 1")
+    assert second.endswith("starting from step 0")
+
+
+def test_damaged_checkpoints_are_dropped_before_training_goes_on(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    for step in (1, 2):
+        save(step)
+    flip_a_bit(run.checkpoint(2) / "model.safetensors")
+    checkpoints.drop_after(1)
+    assert checkpoints.steps() == [1]
+    save(2)
+    assert checkpoints.newest_step() == 2
+
+
+def test_left_overs_of_a_kill_are_cleared(run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]) -> None:
+    save(1)
+    (run.checkpoints / ".staging-1-step_00000002").mkdir()
+    (run.path / ".staging-2-summary.json").write_text("{")
+    checkpoints.clear_staging()
+    assert not list(run.path.rglob(".staging-*"))
+    assert checkpoints.newest_step() == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_named_and_the_last_good_checkpoint_kept(small_disk: Path) -> None:
+    run = RunFolder(small_disk / "run")
+    run.path.mkdir()
+    checkpoints, owner = Checkpoints(run, keep_last=2), Ownership(run, Attempt())
+    checkpoints.save(1, parts_of(1), VALUES, best=None, owner=owner)
+    with pytest.raises(CommandError) as caught:
+        checkpoints.save(2, parts_of(2, size=1_000_000), VALUES, best=None, owner=owner)
+    reason = os.strerror(errno.ENOSPC)
+    wanted = f"{run.checkpoint(2)}: could not be written: {reason}; the last good checkpoint is step 1"
+    assert str(caught.value) == wanted
+    assert checkpoints.newest_step() == 1
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["latest", "step_00000001"]
+    checkpoints.save(2, parts_of(2), VALUES, best=None, owner=owner)
+    assert checkpoints.newest_step() == 2
+
+
+def test_a_read_only_disk_is_named(small_disk: Path) -> None:
+    run = RunFolder(small_disk / "run")
+    run.path.mkdir()
+    checkpoints, owner = Checkpoints(run, keep_last=2), Ownership(run, Attempt())
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(CommandError, match="Read-only file system; there is no checkpoint yet"):
+        checkpoints.save(1, parts_of(1), VALUES, best=None, owner=owner)
+
+
+def test_an_older_attempt_writes_nothing_more(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    save(1)
+    Ownership(run, Attempt("77", 2))
+    with pytest.raises(OwnershipLostError, match="attempt 2 of job 77 owns this run now"):
+        save(2)
+    assert checkpoints.steps() == [1]
+
+
+def test_exported_bytes_depend_on_weights_alone(tmp_path: Path) -> None:
+    exported = []
+    for name in ("a", "b"):
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        weight = torch.arange(24.0).reshape(2, 3, 2, 2)
+        if name == "b":
+            weight = weight.to(memory_format=torch.channels_last)
+        export_model(run, {"weight": weight}, {"run_id": name}, Ownership(run, Attempt()))
+        exported.append((run.model / "model.safetensors").read_bytes())
+        about = json.loads((run.model / "config.json").read_text())
+        assert about["run_id"] == name
+        assert len(about["weights_sha256"]) == 64
+    assert exported[0] == exported[1]

@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainings import outcome, worst_difference
+from tests.vqvae_dist.training.conftest import Trainer
+from vqvae_dist.config_io import changed_settings
+from vqvae_dist.run_folder import RunFolder, read_json
+
+
+def test_a_new_run_leaves_what_the_contract_says(trainer: Trainer) -> None:
+    ended = trainer()
+    assert ended.status == 0, ended.text
+    run = trainer.run
+    config = run.read_config()
+    assert config["run_id"].startswith("lr2e-3_ms5_")
+    assert config["run_id"].endswith(config["fingerprint"][:8])
+    assert config["resolved"] == {"milestones": [5], "warmup": 4, "mixed": "no", "compile": False}
+    assert config["settings"]["optim"]["milestones"] == [0.6]
+    assert config["attempts"][0]["processes"] == 1
+    assert config["attempts"][0]["libraries"]["torch"] == version("torch")
+    summary = run.read_summary() or {}
+    assert (summary["state"], summary["step"]) == ("completed", 8)
+    assert (summary["precision"], summary["compile"]) == ("no", False)
+    assert summary["best"]["metric"] == "validate/ssim_foreground"
+    assert {"validate/ssim", "validate/psnr", "validate/mse", "validate/perplexity_foreground", "train/loss"} <= set(
+        summary["final"]
+    )
+    rows = run.read_metrics()
+    assert [row["global_step"] for row in rows] == list(range(1, 9))
+    assert {"train/loss", "train/reconstruction", "train/commitment", "train/lr", "train/grad_norm"} <= set(rows[0])
+    assert ["validate/ssim" in row for row in rows] == [False, False, False, True] * 2
+    assert run.image_file(8).is_file()
+    assert (run.model / "model.safetensors").is_file()
+    assert (run.checkpoints / "latest").read_text() == "step_00000008\n"
+
+
+def test_the_same_command_on_a_completed_run_says_so(trainer: Trainer) -> None:
+    trainer()
+    before = {path: path.stat().st_mtime_ns for path in trainer.run.path.rglob("*") if path.is_file()}
+    ended = trainer()
+    assert ended.status == 0
+    assert ended.text == f"{trainer.run.path}: completed already, 8 steps; larger schedule.steps extends it\n"
+    assert {path: path.stat().st_mtime_ns for path in trainer.run.path.rglob("*") if path.is_file()} == before
+
+
+def test_more_steps_extend_a_run_as_if_it_had_been_that_long(trainer: Trainer, tmp_path: Path, packed: Path) -> None:
+    milestones = {"optim.milestones": [6]}
+    trainer(**milestones)
+    assert trainer(**milestones, **{"schedule.steps": 12}).status == 0
+    longer = Trainer(tmp_path / "longer", packed)
+    longer.folder.mkdir()
+    longer(**milestones, **{"schedule.steps": 12})
+    assert worst_difference(outcome(trainer.run.path), outcome(longer.run.path))[0] == 0
+    assert trainer.run.read_config()["fingerprint"] == longer.run.read_config()["fingerprint"]
+
+
+def test_shares_stay_what_they_were_when_the_run_first_started(trainer: Trainer) -> None:
+    trainer()
+    first = trainer.run.read_config()
+    assert trainer(**{"schedule.steps": 20}).status == 0
+    extended = trainer.run.read_config()
+    assert extended["resolved"] == first["resolved"]
+    assert extended["run_id"] == first["run_id"]
+    rates = [row["train/lr"] for row in trainer.run.read_metrics()]
+    assert rates[4] == pytest.approx(2e-3)
+    assert rates[5:] == pytest.approx([2e-4] * 15)
+    # The fingerprint is that of what was trained: of milestone 5, not of 0.6 x 20.
+    shutil.rmtree(trainer.run.path)
+    trainer(**{"schedule.steps": 20, "optim.milestones": [5]})
+    assert trainer.run.read_config()["fingerprint"] == extended["fingerprint"]
+
+
+def test_other_settings_are_refused_by_name(trainer: Trainer) -> None:
+    trainer()
+    ended = trainer(**{"optim.lr": 0.1, "schedule.steps": 4, "model.hidden": 16, "seed": 3})
+    assert ended.status == 2
+    for change in ("optim.lr 0.002 -> 0.1", "schedule.steps 8 -> 4", "model.hidden 8 -> 16", "seed 0 -> 3"):
+        assert change in ended.text
+    assert "--fresh" in ended.text
+    assert len(ended.text.splitlines()) == 1
+
+
+def test_other_data_is_refused(trainer: Trainer, packed_shapes: Path) -> None:
+    trainer()
+    trainer.data = packed_shapes
+    ended = trainer()
+    assert ended.status == 2
+    assert "data.path (other data)" in ended.text
+
+
+def test_what_does_not_change_the_result_may_change(trainer: Trainer) -> None:
+    trainer(**{"schedule.steps": 4})
+    free = {"schedule.micro_batch_size": 4, "schedule.log_every": 3, "schedule.checkpoint_every": 3}
+    free |= {"data.preload": "ram", "checkpoint.keep_last": 3, "schedule.image_every": 5}
+    assert trainer(**{"schedule.steps": 8, "optim.milestones": [2], **free}).status == 0
+
+
+def test_fresh_keeps_the_old_run_aside(trainer: Trainer) -> None:
+    trainer()
+    old = (trainer.run.model / "model.safetensors").read_bytes()
+    for generation in (1, 2):
+        ended = trainer("--fresh", **{"seed": generation})
+        assert ended.status == 0, ended.text
+        kept = RunFolder(trainer.run.path / "previous" / str(generation - 1))
+        assert str(kept.path) in ended.text
+        assert trainer.run.read_config()["generation"] == generation
+        assert trainer.run.read_metrics()[0]["global_step"] == 1
+        assert len(trainer.run.read_metrics()) == 8
+    first = RunFolder(trainer.run.path / "previous" / "0")
+    assert (first.model / "model.safetensors").read_bytes() == old
+    assert first.read_config()["generation"] == 0
+
+
+def test_fresh_that_was_killed_midway_is_taken_up(trainer: Trainer) -> None:
+    trainer()
+    target = trainer.run.path / "previous" / "0"
+    target.mkdir(parents=True)
+    shutil.move(trainer.run.checkpoints, target / "checkpoints")  # what a kill early in --fresh leaves
+    assert trainer("--fresh", **{"seed": 5}).status == 0
+    assert trainer.run.read_config()["generation"] == 1
+    assert {"checkpoints", "config.json", "metrics.jsonl", "model"} <= {path.name for path in target.iterdir()}
+
+
+def test_checkpoints_without_settings_are_not_taken_up(trainer: Trainer) -> None:
+    trainer()
+    trainer.run.config_file.unlink()
+    ended = trainer()
+    assert ended.status == 2
+    assert "has checkpoints but no config.json" in ended.text
+
+
+def test_a_refused_command_leaves_no_run_behind(trainer: Trainer) -> None:
+    ended = trainer(**{"schedule.batch_size": 9, "schedule.micro_batch_size": 2})
+    assert ended.status == 2
+    assert "schedule.batch_size 9 does not divide by 1 processes x 2 slices; nearest: 8 or 10" in ended.text
+    assert not trainer.run.path.exists()
+    if not torch.cuda.is_available():
+        ended = trainer(**{"precision.mixed": "fp16"})
+        assert ended.status == 2
+        assert "precision.mixed fp16 needs a CUDA device; on CPU use no or bf16" in ended.text
+        assert not trainer.run.path.exists()
+
+
+def test_export_lost_to_a_kill_is_repaired(trainer: Trainer) -> None:
+    trainer()
+    exported = (trainer.run.model / "model.safetensors").read_bytes()
+    best = int((trainer.run.read_summary() or {})["best"]["step"])
+    shutil.rmtree(trainer.run.model)
+    trainer.run.summary_file.unlink()
+    assert trainer().status == 0
+    assert (trainer.run.model / "model.safetensors").read_bytes() == exported
+    assert read_json(trainer.run.model / "config.json")["step"] == best
+
+
+def test_a_damaged_newest_checkpoint_is_said_and_trained_again(trainer: Trainer) -> None:
+    trainer()
+    wanted = outcome(trainer.run.path)
+    damaged = trainer.run.checkpoint(8) / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    trainer.run.summary_file.unlink()
+    ended = trainer()
+    assert ended.status == 0, ended.text
+    assert f"{damaged}: checksum mismatch, going back to step 6" in ended.text
+    again = outcome(trainer.run.path)
+    assert worst_difference(again, wanted)[0] == 0
+    assert [row["train/loss"] for row in again.rows] == [row["train/loss"] for row in wanted.rows]
+
+
+def test_without_validation_slices_the_last_step_is_best(tmp_path: Path) -> None:
+    from tests.phantoms import write_packed
+
+    trainer = Trainer(tmp_path, write_packed(tmp_path / "train.h5", subjects=("train",) * 3))
+    ended = trainer()
+    assert ended.status == 0
+    assert "warning: no validation slices: the last step counts as best" in ended.text
+    assert trainer(**{"schedule.steps": 10}).status == 0
+    summary = trainer.run.read_summary() or {}
+    assert summary["best"] == {"metric": "validate/ssim_foreground", "value": None, "step": 10}
+
+
+def test_unreachable_milestone_is_a_warning(trainer: Trainer) -> None:
+    ended = trainer(**{"optim.milestones": [3, 100]})
+    assert ended.status == 0
+    assert "warning: optim.milestones 100 is not reached in schedule.steps 8" in ended.text
+
+
+def stopped_by(how: str, arguments: list[str]) -> None:
+    """Run the command and ask it to stop at its third step."""
+    from vqvae_dist.cli import main
+    from vqvae_dist.training import loop
+    from vqvae_dist.training.stop import request_stop
+
+    original = loop.Loop.step_edge
+
+    def step_edge(self: loop.Loop, report: Any) -> None:
+        original(self, report)
+        if self.progress.step == 2:
+            if how == "request_stop":
+                request_stop()
+            else:
+                os.kill(os.getpid(), signal.Signals[how])
+
+    loop.Loop.step_edge = step_edge  # type: ignore[method-assign]
+    raise SystemExit(main(arguments))
+
+
+def stopped_by_sigterm(arguments: list[str]) -> None:
+    stopped_by("SIGTERM", arguments)
+
+
+def stopped_by_ctrl_c(arguments: list[str]) -> None:
+    stopped_by("SIGINT", arguments)
+
+
+def stopped_by_request(arguments: list[str]) -> None:
+    stopped_by("request_stop", arguments)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("target", [stopped_by_sigterm, stopped_by_ctrl_c, stopped_by_request])
+def test_a_stopped_run_goes_on_exactly(
+    trainer: Trainer, tmp_path: Path, packed: Path, target: Any, processes: int
+) -> None:
+    ended = trainer.end(target=target, processes=processes)
+    assert ended.status == 1, ended.text
+    assert "stopped at step 3; the same command continues" in ended.text
+    assert (trainer.run.read_summary() or {})["state"] == "stopped"
+    assert (trainer.run.checkpoints / "latest").read_text() == "step_00000003\n"
+    ended = trainer(processes=processes)
+    assert ended.status == 0
+    assert "going on from step 3" in ended.text
+    whole = Trainer(tmp_path / "whole", packed)
+    whole.folder.mkdir()
+    whole(processes=processes)
+    assert worst_difference(outcome(trainer.run.path), outcome(whole.run.path))[0] == 0
+
+
+def signalled_while_importing(arguments: list[str]) -> None:
+    """Get SIGTERM between the start of the command and its first step."""
+    from vqvae_dist import cli
+
+    original = cli.run_command_line
+
+    def slow(*args: Any, **kwargs: Any) -> str:
+        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM)).start()
+        time.sleep(0.2)
+        return original(*args, **kwargs)
+
+    cli.run_command_line = slow
+    raise SystemExit(cli.main(arguments))
+
+
+def test_a_stop_that_comes_before_the_first_step_is_not_lost(trainer: Trainer) -> None:
+    ended = trainer.end(target=signalled_while_importing)
+    assert ended.status == 1
+    assert "stopped at step 1" in ended.text
+
+
+def losing_the_folder(arguments: list[str]) -> None:
+    """Run the command and let a newer attempt take the folder at the third step."""
+    from vqvae_dist.cli import main
+    from vqvae_dist.run_folder import Attempt, Ownership
+    from vqvae_dist.training import loop
+
+    original = loop.Loop.step_edge
+
+    def step_edge(self: loop.Loop, report: Any) -> None:
+        if self.progress.step == 3:
+            Ownership(self.session.run, Attempt("99", 1))
+        original(self, report)
+
+    loop.Loop.step_edge = step_edge  # type: ignore[method-assign]
+    raise SystemExit(main(arguments))
+
+
+def test_an_attempt_that_lost_the_folder_ends_without_another_row(trainer: Trainer) -> None:
+    ended = trainer.end(target=losing_the_folder)
+    assert ended.status == 1
+    assert "attempt 1 of job 99 owns this run now" in ended.text
+    assert [row["global_step"] for row in trainer.run.read_metrics()] == [1, 2]
+    assert (trainer.run.read_summary() or {})["state"] == "running"
+
+
+def test_changed_settings_take_resolved_milestones_for_the_shares_they_were() -> None:
+    from vqvae_dist.config import VQVAEConfig
+    from vqvae_dist.config_io import Layer, compose, to_json
+
+    def config(**changes: Any) -> VQVAEConfig:
+        return compose(VQVAEConfig, Layer("test", {"optim": {"milestones": [0.5]}, **changes}))
+
+    stored = {"settings": to_json(config()), "resolved": {"milestones": [500], "warmup": 0}}
+    assert changed_settings(json.loads(json.dumps(stored)), config(optim={"milestones": [500]})) == []
+    assert changed_settings(stored, config(optim={"milestones": [400]})) == ["optim.milestones [0.5] -> [400]"]

@@ -1,0 +1,50 @@
+"""What makes a dataclass a part of the settings, and the checks that its values go through."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeVar, dataclass_transform
+
+Split = Literal["train", "validate", "test", "all"]
+C = TypeVar("C")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def config(cls: type[C]) -> type[C]:
+    """Make a frozen, keyword-only dataclass that pydantic reads strictly: no unknown keys, no coercion."""
+    cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+def check(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise ValueError naming the setting, its value and what is allowed, unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{name} must be {allowed}, got {value}")
+
+
+def positive(name: str, value: float) -> None:
+    """Check that a setting is finite and above 0."""
+    check(value > 0 and math.isfinite(value), name, value, "positive")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Check that a setting is finite and 0 or more."""
+    check(value >= 0 and math.isfinite(value), name, value, "0 or more")
+
+
+def below_one(name: str, value: float) -> None:
+    """Check that a setting is in [0, 1)."""
+    check(0 <= value < 1, name, value, "at least 0 and below 1")
+
+
+def not_test(split: Split) -> None:
+    """Check that a split may choose the best checkpoint."""
+    check(split in ("train", "validate"), "data.validate_split", split, "train or validate: nothing chooses by test")
+
+
+def scored_by(best_metric: str, metrics: tuple[str, ...]) -> None:
+    """Check that ``checkpoint.best_metric`` is empty or names one of ``metrics``."""
+    allowed = tuple(f"{way} validate/{name}" for way in ("max", "min") for name in metrics)
+    wanted = f'"max " or "min " and one of {", ".join(f"validate/{name}" for name in metrics)}'
+    check(best_metric in ("", *allowed), "checkpoint.best_metric", repr(best_metric), wanted)

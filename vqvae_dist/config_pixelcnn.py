@@ -1,0 +1,92 @@
+"""The settings of a prior's training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vqvae_dist.config_base import Split, below_one, check, config, not_negative, not_test, positive, scored_by
+from vqvae_dist.config_training import TrainConfig
+
+PIXELCNN_METRICS = ("bits_per_code", "bits_per_code_foreground", "bits_per_code_background")
+"""What a validation measures, under ``validate/``."""
+
+
+@config
+class CodesDataConfig:
+    """Which codes a prior is trained on, and how they are read."""
+
+    path: str = ""
+    """Codes, made by ``vqvae_dist extract-codes``."""
+
+    train_split: Split = "train"
+    """The split that is trained on."""
+
+    validate_split: Split = "validate"
+    """The split that is scored during training and chooses the best checkpoint; never ``test``."""
+
+    workers: int = 0
+    """Processes that read codes ahead; 0 reads ahead in a thread."""
+
+    preload: Literal["off", "scratch", "ram"] = "ram"
+    """Before training, copy the file to node-local scratch ($TMPDIR), or the codes into memory."""
+
+    def __post_init__(self) -> None:
+        not_negative("data.workers", self.workers)
+        not_test(self.validate_split)
+
+
+@config
+class PixelCNNModelConfig:
+    """The gated PixelCNN over codes."""
+
+    layers: int = 12
+    """Gated layers; the first has mask A."""
+
+    hidden: int = 128
+    """Channels of each stack."""
+
+    kernel: int = 3
+    """Side of the masked convolutions, odd; the first layer uses at least 7."""
+
+    dilations: tuple[int, ...] = (1, 2, 4)
+    """Dilations, cycling over the layers."""
+
+    attention: int = 0
+    """A causal self-attention block after every so many layers; 0 for none."""
+
+    dropout: float = 0.0
+    """Share of channels dropped in each layer while training."""
+
+    condition_position: bool = True
+    """Condition on the slice's position in its volume."""
+
+    condition_coordinates: bool = True
+    """Condition each cell on its coordinates in the grid."""
+
+    condition_class: bool = False
+    """Condition on the subject's class; the codes must carry one."""
+
+    ema: float = 0.999
+    """Decay of averaged weights, used for validation and sampling; 0 uses the weights as they are."""
+
+    def __post_init__(self) -> None:
+        positive("model.layers", self.layers)
+        positive("model.hidden", self.hidden)
+        check(self.kernel >= 3 and self.kernel % 2 == 1, "model.kernel", self.kernel, "odd and 3 or more")
+        good = len(self.dilations) > 0 and min(self.dilations) >= 1
+        check(good, "model.dilations", self.dilations, "one or more numbers from 1")
+        not_negative("model.attention", self.attention)
+        below_one("model.dropout", self.dropout)
+        below_one("model.ema", self.ema)
+
+
+@config
+class PixelCNNConfig(TrainConfig):
+    """Settings of ``train-pixelcnn``."""
+
+    data: CodesDataConfig = CodesDataConfig()
+    model: PixelCNNModelConfig = PixelCNNModelConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scored_by(self.checkpoint.best_metric, PIXELCNN_METRICS)

@@ -1,0 +1,81 @@
+"""Writing a codes file: ``CodesWriter``. The layout stands in ``codes``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from vqvae_dist.data.codes import COLUMNS, FORMAT, VERSION
+
+BLOCK = 1024
+"""Code maps hashed at a time, and entries in a chunk of a column."""
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+class CodesWriter:
+    """Appends code maps to a new file, batch by batch."""
+
+    def __init__(self, path: Path, attributes: Mapping[str, object]) -> None:
+        """``attributes`` are those of the layout but format, version and digest."""
+        self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
+        self._file.attrs.update(attributes)
+
+    def append(
+        self,
+        slices: str,
+        size: tuple[int, int],
+        codes: npt.NDArray[np.integer],
+        foreground: npt.NDArray[np.bool_],
+        columns: Columns,
+    ) -> None:
+        """Add ``codes`` and ``foreground`` (n, h, w) of slices of the packed group ``slices``."""
+        count, *grid = codes.shape
+        name = f"{grid[0]}x{grid[1]}_of_{slices}"
+        group = self._file.require_group("codes").get(name) or self._new_group(name, slices, size, tuple(grid))
+        values = {"codes": codes, "foreground": foreground, **{column: columns[column] for column in COLUMNS}}
+        for key, new in values.items():
+            dataset = group[key]
+            dataset.resize(len(dataset) + count, axis=0)
+            dataset[-count:] = new
+
+    def _new_group(self, name: str, slices: str, size: tuple[int, int], grid: tuple[int, ...]) -> h5py.Group:
+        group = self._file.create_group(f"codes/{name}")
+        group.attrs.update({"slices": slices, "height": size[0], "width": size[1]})
+        maps = {"maxshape": (None, *grid), "chunks": (1, *grid), "fletcher32": True}
+        group.create_dataset("codes", (0, *grid), "<u2", **maps)
+        group.create_dataset("foreground", (0, *grid), "u1", **maps)
+        for column, kind in COLUMNS.items():
+            group.create_dataset(column, (0,), kind, maxshape=(None,), chunks=(BLOCK,), fletcher32=True)
+        return group
+
+    def finish(self, patches: npt.NDArray[np.float32], subjects: list[str], classes: list[str]) -> None:
+        """Write the mean patches (K, d, d), the names, and the digest of it all; flush and close."""
+        self._file.require_group("codes")
+        self._file.create_dataset("patches", data=patches.astype("<f4"), fletcher32=True)
+        for key, names in (("subjects/name", subjects), ("classes/name", classes)):
+            self._file.create_dataset(key, data=[name.encode() for name in names], dtype=h5py.string_dtype())
+        self._file.attrs.update({"format": FORMAT, "version": VERSION, "digest": _content_digest(self._file)})
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, finished or not."""
+        self._file.close()
+
+
+def _content_digest(file: h5py.File) -> str:
+    """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
+    digest = hashlib.sha256(f"{file.attrs['K']} {file.attrs['vqvae_weights_sha256']}".encode())
+    for name in sorted(file["codes"]):
+        group = file["codes"][name]
+        digest.update(f"{name} {len(group['codes'])}".encode())
+        for key in ("codes", "foreground", *COLUMNS):
+            for start in range(0, len(group[key]), BLOCK):
+                digest.update(group[key][start : start + BLOCK].tobytes())
+    return digest.hexdigest()
