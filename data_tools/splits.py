@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import PurePosixPath
 
 _FOLDER = re.compile(r"(?:keras_png_slices_)?(train|validate|validation|val|test)", re.IGNORECASE)
 _NAMES = {"train": "train", "validate": "validate", "validation": "validate", "val": "validate", "test": "test"}
@@ -12,7 +11,7 @@ _NAMES = {"train": "train", "validate": "validate", "validation": "validate", "v
 
 def split_of_folder(path: str) -> str | None:
     """Return the split that the outermost telling folder of a relative path gives; None where none does."""
-    for folder in PurePosixPath(path).parts[:-1]:
+    for folder in path.split("/")[:-1]:
         found = _FOLDER.fullmatch(folder)
         if found:
             return _NAMES[found[1].lower()]

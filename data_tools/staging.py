@@ -21,19 +21,22 @@ def staged(output: Path) -> Iterator[Path]:
     prefix = f"{STAGING}{output.name}-"
     for left in output.parent.glob(f"{glob.escape(prefix)}*"):
         _remove_if_dead(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
-    try:
-        with (folder / "lock").open("w") as lock:
-            with contextlib.suppress(OSError):  # some file systems have no locks: then nothing is ever removed
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        folder: Path | None = None
+        while folder is None:  # between its making and its locking a folder looks dead to others
+            made = Path(tempfile.mkdtemp(prefix=prefix, dir=output.parent))
+            stack.callback(shutil.rmtree, made, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                lock = stack.enter_context((made / "lock").open("w"))
+                with contextlib.suppress(OSError):  # some file systems have no locks: then nothing is ever removed
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                folder = made if (made / "lock").exists() else None
+        yield folder
 
 
 def _remove_if_dead(folder: Path) -> None:
     """Remove a staging folder whose process is gone: a lock ends with its process, however that ended."""
-    with contextlib.suppress(OSError), (folder / "lock").open() as lock:
+    with contextlib.suppress(OSError), (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
 

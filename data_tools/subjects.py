@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data_tools.console import CommandError, UsageError, one_line
 
@@ -31,19 +31,24 @@ class Owner:
     """The name of its class, if the subjects file gives one."""
 
 
+def file_name(path: str) -> str:
+    """Return the last part of a relative path; a pathlib object for every file would cost as much as reading it."""
+    return path.rpartition("/")[2]
+
+
 def stem(path: str) -> str:
     """Return a file's name without suffixes and slice number: ``scan7_slice_0.nii.png`` -> ``scan7``.
 
     Where nothing is left (``p1/slice_3.png``) it is the folder's name: the slices of a folder belong together.
     """
-    name = PurePosixPath(path).name
+    folder, _, name = path.rpartition("/")
     short = _SLICE_NUMBER.sub("", _SUFFIXES.sub("", name))
-    return short or PurePosixPath(path).parent.name or name
+    return short or folder.rpartition("/")[2] or name
 
 
 def volume_of(path: str) -> tuple[str, int | None]:
     """Return which volume a file's name says it is a slice of, and the slice's number, if it says so."""
-    name = PurePosixPath(path).name
+    name = file_name(path)
     numbers = _SLICE_NUMBER.findall(name)
     if not numbers or len(numbers[-1]) > 9:
         return path, None
@@ -69,7 +74,7 @@ class SubjectRules:
             subject = found[1] if self._pattern.groups else found[0]
             if subject:
                 return Owner(subject, "subject pattern")
-        known = KNOWN_NAMES.search(PurePosixPath(path).name) or KNOWN_NAMES.search(path)
+        known = KNOWN_NAMES.search(file_name(path)) or KNOWN_NAMES.search(path)
         if known:
             return Owner(known[1], "known name")
         if patient:
@@ -114,7 +119,7 @@ class SubjectTable:
 
     def owner(self, path: str) -> Owner | None:
         """Return the owner of ``path``, or None where no row fits; ``*`` matches across folders."""
-        name = PurePosixPath(path).name
+        name = file_name(path)
         exact = self._exact.get(path) or self._exact.get(name)
         if exact is not None:
             return exact

@@ -32,6 +32,6 @@ def run_in_allocation(arguments: Sequence[str]) -> int:
     signals = StopSignals()
     signals.install(deadline_s=Profile(executor="slurm").signal_lead_s, interrupt=False)
     os.environ.update(distributed_environment(os.environ))
-    prepare_process(Profile(executor="slurm"), place)
+    prepare_process(Profile(executor="slurm"))
     state = run_training(command, Attempt(place.job_id, place.restart), signals=signals)
     return 0 if state == "completed" else 1

@@ -28,7 +28,6 @@ def cancel_units(folder: SweepFolder, names: Sequence[str], *, by: str) -> int:
     if remote:
         plan.slurm.cancel(remote)
     for row in chosen:
-        if row.job_id and row.state == "running" and histories[row.unit].executor == "local":
-            ask_to_stop(row.job_id)
+        ask_to_stop(histories[row.unit])
     say(f"cancelled {len(chosen)}: " + ", ".join(row.unit for row in chosen[:8]) + (", ..." if len(chosen) > 8 else ""))
     return 0

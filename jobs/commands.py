@@ -156,13 +156,14 @@ def sync(sweep: Positional[str], /, *, root: Path = ROOT, live: bool = False) ->
     """Upload the offline W&B runs of a sweep; may be run again and again.
 
     Args:
-        sweep: Name of a sweep under the root, or its folder.
+        sweep: Name of a sweep under the root, or its folder; or a run folder.
         root: Folder of all sweeps.
         live: Runs that are still going on too.
     """
     from jobs.sync import sync as upload
 
-    return upload(find_sweep(sweep, root).path, live=live)
+    alone = (Path(sweep) / "wandb").is_dir()
+    return upload(Path(sweep) if alone else find_sweep(sweep, root).path, live=live)
 
 
 def best(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False) -> int:

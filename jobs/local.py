@@ -19,6 +19,7 @@ from jobs.folder import Plan, SweepFolder
 from jobs.launch import submit_local
 from jobs.ledger import History, Ledger
 from jobs.machine import Share, resolve, share_of, slots_of, visible_gpus
+from jobs.processes import ProcessName
 from jobs.snapshot import take_snapshot
 from jobs.status import Status, count_states, read_status
 
@@ -79,8 +80,9 @@ class Feeder:
         running = [row for row in self._look(plan) if row.state == "running"]
         if running:
             say(f"stopping {len(running)}: they save and end; the same command goes on (Ctrl-C again: don't wait)")
+        histories = self.ledger.histories()
         for row in running:
-            ask_to_stop(row.job_id or "")
+            ask_to_stop(histories[row.unit])
         with contextlib.suppress(KeyboardInterrupt):
             while any(row.state == "running" for row in self._look(plan)):
                 time.sleep(POLL_S)
@@ -148,10 +150,11 @@ def _outcome(row: Status) -> str:
     return f" ({row.reason})" if row.reason else ""
 
 
-def ask_to_stop(job_id: str) -> None:
-    """Tell a local job's processes to save and end; submitit's controller passes the signal on to each."""
-    with contextlib.suppress(ProcessLookupError, ValueError):
-        os.kill(int(job_id), signal.SIGTERM)
+def ask_to_stop(history: History) -> None:
+    """Tell a local unit's processes to save and end; submitit's controller passes the signal on to each of them."""
+    if history.process and ProcessName(**history.process).is_alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(history.process["pid"], signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -168,12 +171,12 @@ def _only_feeder(folder: SweepFolder) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Take ``kill`` and a closed terminal for a Ctrl-C."""
+    """Take ``kill`` and a closed terminal for a Ctrl-C; hear that one, too, where a script's ``&`` switched it off."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -109,7 +109,7 @@ def choose_profile(file: Path, name: str, root: Path) -> Profile:
 def detach_submit(proposal: Proposal, *, profile: str, root: Path) -> int:
     """Run the same command in the background, with its output in a file; return at once."""
     folder = proposal.folder
-    folder.path.mkdir(parents=True, exist_ok=True)
+    write_sweep(folder, proposal.sweep, proposal.plan)  # so that `status` knows it at once
     command = [sys.executable, "-m", "jobs", "submit", str(proposal.sweep.source), "--root", str(root)]
     command += ["--profile", profile] if profile else []
     with folder.feeder_log.open("ab") as log:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from data_tools.console import CommandError, UsageError, warn
 from data_tools.slicefile import SliceReader
 from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, read_strictly
 from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
-from vqvae_dist.config import STAGES, TrainConfig
+from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import (
     Layer,
     anchor_paths,
@@ -41,7 +42,7 @@ class Member:
     point: Settings
     """What distinguishes it from the others."""
 
-    config: TrainConfig
+    config: VQVAEConfig | PixelCNNConfig
 
     @property
     def label(self) -> str:
@@ -63,7 +64,7 @@ class Sweep:
     @property
     def data_path(self) -> str:
         """The packed slices (or codes) of the first member; what evaluation and codes are made from."""
-        return self.members[0].config.data.path  # type: ignore[attr-defined,no-any-return]
+        return self.members[0].config.data.path
 
 
 def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
@@ -78,7 +79,12 @@ def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
         raise UsageError(f"{path}: name must be letters, digits, '.', '_', '-' (it names a folder), got {table.name!r}")
     asked, stages = _read_pipeline(pipeline, table, path)
     layers = [Layer("profile", {"tracking": {"mode": wandb_mode, "group": table.name}}), *_base(table, path)]
-    members = tuple(_member(point, table, layers, asked, path) for point in _points(table, path))
+    digest = cache(partial(data_digest, table.stage, source=path))  # members mostly share a file
+    members = tuple(
+        Member(run_id(config, digest(Path(config.data.path))), point, config)
+        for point in _points(table, path)
+        for config in [_compose_member(point, table, layers, asked, path)]
+    )
     _refuse_duplicates(members, path)
     return Sweep(table.name, table.stage, _selection(members, table, path), members, stages, path)
 
@@ -125,8 +131,10 @@ def _points(table: SweepTable, path: Path) -> Iterator[Settings]:
         yield point
 
 
-def _member(point: Settings, table: SweepTable, layers: list[Layer], select: str, path: Path) -> Member:
-    """Compose and check one member."""
+def _compose_member(
+    point: Settings, table: SweepTable, layers: list[Layer], select: str, path: Path
+) -> VQVAEConfig | PixelCNNConfig:
+    """The settings of one member, checked."""
     own = {**flatten(nest(table.set)), **flatten(nest(point))}
     if own.get("output_dir"):
         raise UsageError(f"{path}: output_dir is the sweep's to choose; leave it out")
@@ -143,8 +151,7 @@ def _member(point: Settings, table: SweepTable, layers: list[Layer], select: str
             STAGES[table.stage], *layers, Layer(f"{path} [pipeline] select", {"checkpoint": {"best_metric": select}})
         )
     _check_milestones(config, own, path)
-    digest = data_digest(table.stage, Path(config.data.path), path)
-    return Member(run_id(config, digest), point, config)
+    return config
 
 
 def _selection(members: tuple[Member, ...], table: SweepTable, path: Path) -> Selection:

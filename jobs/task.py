@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from data_tools.console import CommandError, UsageError, describe, say, warn
-from jobs.config import Profile
+from jobs.config import Profile, Settings
 from jobs.folder import Plan, SweepFolder
 from jobs.ledger import History, Ledger
 from jobs.pipeline import TRAIN_PRIOR
 from jobs.place import Place, distributed_environment, threads_of
 from jobs.signals import StopRequestedError, StopSignals
 from jobs.stages import run_stage
+from vqvae_dist.config_io import read_toml
 from vqvae_dist.run_folder import Attempt, OwnershipLostError, RunFolder
 
 Run = Callable[[list[str], Attempt], str]
@@ -44,7 +45,9 @@ def run_unit(folder: str, unit: str) -> None:
         on_deadline=partial(_after_deadline, sweep, plan, unit, place),
     )
     os.environ.update(distributed_environment(os.environ))
-    prepare_process(plan.profile, place)
+    threads = prepare_process(plan.profile)
+    if place.is_main and plan.member(unit):
+        warn_of_crowding(read_toml(sweep.member_settings(unit)), threads)
     remove_stale_pickles(sweep, place)
     run = partial(run_training, signals=signals)
     status = perform(sweep, plan, unit, place=place, signals=signals, run=run)
@@ -173,8 +176,8 @@ def checkpoint_step(run: RunFolder | None) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def prepare_process(profile: Profile, place: Place) -> None:
-    """Threads and node-local folders; before torch is imported."""
+def prepare_process(profile: Profile) -> int:
+    """Set threads and node-local folders, before torch is imported; return how many CPUs this process has."""
     threads = threads_of(os.environ, available=len(os.sched_getaffinity(0)))
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if profile.cache_dir:
@@ -183,6 +186,14 @@ def prepare_process(profile: Profile, place: Place) -> None:
         os.environ["TMPDIR"] = str(cache)
         for variable in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
             os.environ.setdefault(variable, str(cache / variable.removesuffix("_CACHE_DIR").lower()))
+    return threads
+
+
+def warn_of_crowding(settings: Settings, threads: int) -> None:
+    """Say when the processes that read slices have no CPUs of their own."""
+    workers = settings["data.workers"]
+    if workers >= threads and workers:
+        warn(f"data.workers {workers} and the training share {threads} CPUs; cpus_per_task {workers + 1} would fit")
 
 
 def remove_stale_pickles(folder: SweepFolder, place: Place) -> None:

@@ -28,7 +28,7 @@ def start(
     environment: Mapping[str, str] | None = None,
 ) -> list[BaseProcess]:
     """Start ``function(*arguments)`` in ``processes`` ranks; what they print is appended to ``log``."""
-    started = []
+    started: list[BaseProcess] = []
     port = free_port()
     for rank in range(processes):
         values = {"OMP_NUM_THREADS": "1", **(environment or {})}

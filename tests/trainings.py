@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vqvae_dist.config import STAGES
-from vqvae_dist.config_io import Layer, compose, merge, nest
+from vqvae_dist.config_io import Layer, compose, flatten, merge, nest
 from vqvae_dist.run_folder import RunFolder
 
 Settings = dict[str, Any]
@@ -48,6 +48,18 @@ BASES = {"train-vqvae": VQVAE, "train-pixelcnn": PIXELCNN}
 def settings_of(stage: str, data: Path, output: Path, changes: Settings) -> Settings:
     """The tiny training of ``stage`` with dotted ``changes``."""
     return merge(BASES[stage], nest({**changes, "data.path": str(data), "output_dir": str(output)}))
+
+
+def command_line(stage: str, settings: Settings) -> list[str]:
+    """The arguments of ``python -m vqvae_dist`` that give ``settings``."""
+    arguments = [stage]
+    for key, value in flatten(settings).items():
+        *tables, name = key.replace("_", "-").split(".")
+        if isinstance(value, bool):
+            arguments.append(f"--{'.'.join([*tables, name if value else f'no-{name}'])}")
+        else:
+            arguments += [f"--{'.'.join([*tables, name])}", *map(str, value if isinstance(value, list) else [value])]
+    return arguments
 
 
 def train(stage: str, settings: Settings, *, float64: bool = False) -> str:

@@ -100,14 +100,14 @@ def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None
         raise UsageError(f"no command {name!r}{did_you_mean(name, list(COMMANDS))}; see --help")
     prog = f"vqvae-dist {name}"
     if name == "train-vqvae":
+        settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)  # before torch: a typo is told at once
         from vqvae_dist.training.vqvae import train_vqvae
 
-        settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)
         return train_vqvae(settings, fresh=fresh, attempt=attempt)
     if name == "train-pixelcnn":
+        settings, fresh = _read_config(PixelCNNConfig, TrainPixelCNN, rest, prog)
         from vqvae_dist.training.pixelcnn import train_pixelcnn
 
-        settings, fresh = _read_config(PixelCNNConfig, TrainPixelCNN, rest, prog)
         return train_pixelcnn(settings, fresh=fresh, attempt=attempt)
     if name == "rerun":
         from vqvae_dist.training.rerun import rerun

@@ -158,3 +158,5 @@ class VQVAEConfig(TrainConfig):
         crop, factor = self.data.crop, self.model.downsample
         scored_by(self.checkpoint.best_metric, VQVAE_METRICS)
         check(crop % factor == 0, "data.crop", crop, f"a multiple of model.downsample {factor}")
+        first, steps = self.model.quantizer.init_after, self.schedule.steps
+        check(first < steps, "model.quantizer.init_after", first, f"below schedule.steps {steps}")

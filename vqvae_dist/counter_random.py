@@ -18,9 +18,10 @@ _MIX2 = 0x94D049BB133111EB
 
 def keys(seed: int, stream: int, counters: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """One 64-bit key for each of ``counters``; ``stream`` separates uses that share a seed."""
-    start = np.uint64((seed * _GAMMA + stream * _MIX1) & (2**64 - 1))
     with np.errstate(over="ignore"):
-        return _mix(_mix(start + counters.astype(np.uint64) * np.uint64(_GAMMA)) + np.uint64(_GAMMA)).view(np.int64)
+        # Mixed before counters are added: else seed 1 would give the numbers of seed 0, shifted by one.
+        start = _mix(_mix(np.array([seed], np.uint64)) + np.uint64((stream + 1) * _GAMMA & (2**64 - 1)))
+        return _mix(start + counters.astype(np.uint64) * np.uint64(_GAMMA)).view(np.int64)
 
 
 def uniforms(seed: int, stream: int, counters: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

@@ -120,19 +120,22 @@ def last_step(bucket: Mapping[str, Any]) -> int:
 
 def find_server(url: str) -> WandbServer:
     """The server at ``url`` with its key from WANDB_API_KEY or netrc; ServerError without a key."""
-    key = os.environ.get("WANDB_API_KEY") or _netrc_key(urlsplit(url).hostname or "")
+    key = os.environ.get("WANDB_API_KEY") or _netrc_key(urlsplit(url).netloc)
     if not key:
         raise ServerError(f"there is no key for {url} (WANDB_API_KEY, or `wandb login` once)")
     return WandbServer(url.rstrip("/"), key)
 
 
 def _netrc_key(host: str) -> str:
+    """The key that `wandb login` stored for a host and port; W&B's cloud is known by an older name too."""
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    names = (host, "api.wandb.ai") if host == "api.forge.coreweave.com" else (host,)
     try:
-        found = netrc.netrc(path).authenticators(host)
+        logins = netrc.netrc(path)
     except (OSError, netrc.NetrcParseError):
         return ""
-    return found[2] or "" if found else ""
+    found = [login for name in names if (login := logins.authenticators(name))]
+    return found[0][2] or "" if found else ""
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:

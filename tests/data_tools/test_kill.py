@@ -75,11 +75,12 @@ def test_workers_end_when_the_packing_process_is_killed(pictures: Path, tmp_path
 
 def test_a_staging_folder_in_use_is_left_alone_and_a_dead_one_removed(tmp_path: Path) -> None:
     output = tmp_path / "a[1].h5"
-    dead = tmp_path / ".staging-a[1].h5-dead"
-    dead.mkdir()
-    (dead / "lock").touch()
+    dead = [tmp_path / f".staging-a[1].h5-{name}" for name in ("dead", "unborn")]
+    for folder in dead:
+        folder.mkdir()
+    (dead[0] / "lock").touch()
     with staged(output) as one:
-        assert not dead.exists()
+        assert [path.name for path in tmp_path.iterdir()] == [one.name]
         with staged(output) as other:
             assert one.exists()
             assert one != other

@@ -91,6 +91,7 @@ def test_tasks_on_each_node_of_an_uneven_step() -> None:
 def test_new_job_inherits_nothing_from_the_job_it_is_submitted_from() -> None:
     inside = {
         **{"SLURM_JOB_ID": "1", "SLURM_CPU_BIND": "mask", "SBATCH_CPU_BIND": "x", "SUBMITIT_FOLDER": "x", "RANK": "0"},
+        **{"OMP_NUM_THREADS": "1"},
         **{"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "mine", "PATH": "/bin", "CUDA_HOME": "/cuda"},
     }
     kept = {"SLURM_CONF", "SBATCH_ACCOUNT", "PATH", "CUDA_HOME"}

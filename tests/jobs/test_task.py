@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jobs.ledger import Ledger
 from jobs.place import Place
 from jobs.signals import StopSignals
 from jobs.status import read_status
-from jobs.task import EndQuietlyError, checkpoint_step, perform
+from jobs.task import EndQuietlyError, checkpoint_step, perform, prepare_process, remove_stale_pickles, warn_of_crowding
 from tests.jobs.sweep_files import finish_run, make_sweep
 from tests.jobs.test_slurm_query import fake_program
 from vqvae_dist.run_folder import Attempt, OwnershipLostError
@@ -199,3 +200,32 @@ def test_newest_checkpoint_tells_the_step(bench: Bench) -> None:
     assert checkpoint_step(None) == checkpoint_step(run) == 0
     bench.reach(250)
     assert checkpoint_step(run) == 250
+
+
+def test_threads_and_caches_are_set_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TMPDIR"):
+        monkeypatch.setenv(name, "")  # so that it is restored afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    monkeypatch.setenv("LOCAL_DISK", str(tmp_path))
+    assert prepare_process(Profile(executor="slurm", cache_dir="$LOCAL_DISK/fast")) == 1
+    cache = Path(os.environ["TMPDIR"])
+    assert cache.is_dir()
+    assert cache.parent == tmp_path / "fast"
+    assert (os.environ["OMP_NUM_THREADS"], os.environ["TRITON_CACHE_DIR"]) == ("1", str(cache / "triton"))
+
+
+@pytest.mark.parametrize(("workers", "threads", "warned"), [(0, 1, False), (1, 1, True), (4, 4, True), (3, 4, False)])
+def test_readers_without_cpus_are_warned_of(
+    capsys: pytest.CaptureFixture[str], workers: int, threads: int, warned: bool
+) -> None:
+    warn_of_crowding({"data.workers": workers}, threads)
+    assert ("cpus_per_task" in capsys.readouterr().err) == warned
+
+
+def test_half_written_pickle_of_an_earlier_kill_is_removed(bench: Bench) -> None:
+    stale, other = (bench.folder.logs / f"{job}_submitted.pkl.save_tmp" for job in ("7_0", "7_1"))
+    stale.touch()
+    other.touch()
+    remove_stale_pickles(bench.folder, ON_SLURM)
+    assert (stale.exists(), other.exists()) == (False, True)

@@ -13,8 +13,7 @@ import torch
 
 from tests.kills.phases import PHASE_FILE_VARIABLE, PHASES, VARIABLE, arm
 from tests.processes import command, finish, start
-from tests.trainings import BASES, Settings, outcome
-from vqvae_dist.config_io import flatten, merge, nest
+from tests.trainings import Settings, command_line, outcome, settings_of
 from vqvae_dist.run_folder import RunFolder, read_json
 
 UNSTABLE = {"time", "attempt", "train/slices_per_second", "train/data_wait"}
@@ -71,18 +70,7 @@ def target(arguments: list[str]) -> None:
 
 def arguments_of(case: Case, data: Path, run: Path) -> list[str]:
     """The command line of a case."""
-    settings = flatten(merge(BASES[case.stage], nest({**SHORT, **case.changes})))
-    arguments = [case.stage, "--data.path", str(data), "--output-dir", str(run)]
-    for key, value in settings.items():
-        arguments += _flag(key, value)
-    return arguments
-
-
-def _flag(key: str, value: Any) -> list[str]:
-    name = f"--{key}".replace("_", "-")
-    if isinstance(value, bool):
-        return [name if value else f"{name[: name.rfind('.') + 1]}no-{name[name.rfind('.') + 1 :]}"]
-    return [name, *map(str, value)] if isinstance(value, list) else [name, str(value)]
+    return command_line(case.stage, settings_of(case.stage, data, run, {**SHORT, **case.changes}))
 
 
 def attempt(case: Case, data: Path, folder: Path, kill: Kill | None) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.one_machine import SCRIPTS, Cluster, free_ports
+from tests.slurm.sweeps import run_here
 
 
 def give_up(reason: str) -> None:
@@ -56,3 +57,12 @@ def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
     for cluster in made:
         cluster.stop("--wipe")
         shutil.rmtree(cluster.state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packed phantoms of 32 x 32 pixels."""
+    folder = tmp_path_factory.mktemp("data")
+    run_here("data_tools", "phantom", str(folder / "slices"), "--subjects", "6", "--slices", "4", "--size", "32")
+    run_here("data_tools", "pack", str(folder / "slices"), "--output", str(folder / "brain.h5"))
+    return folder / "brain.h5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -53,16 +54,68 @@ class Cluster:
     def kill(self, *names: str) -> None:
         """End daemons as a crash would, and wait until they are gone."""
         for name in names:
-            os.kill(pid := self.daemons()[name], signal.SIGKILL)
-            wait_until(lambda pid=pid: not is_alive(pid), 5)  # type: ignore[misc]
+            end(self.daemons()[name], signal.SIGKILL)
+
+    def tasks_on(self, node: str) -> list[int]:
+        """What the jobs on a node have started."""
+        marks = {f"SLURMD_NODENAME={node}", f"SLURM_CONF={self.state}/etc/slurm.conf"}
+        return [pid for pid in processes() if marks <= environment(pid)]
+
+    def training_on(self, node: str) -> list[int]:
+        """The processes of a run's ranks on a node."""
+        return [pid for pid in self.tasks_on(node) if parent_is_stepd(pid) and name_of(pid).startswith("python")]
+
+    def lose_power(self, node: str) -> None:
+        """Kill a node with all that runs on it, at once."""
+        tasks = self.tasks_on(node)
+        stepds = {parent_of(pid) for pid in tasks if parent_is_stepd(pid)}
+        for pid in (self.daemons()[node], *stepds, *tasks):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def end(pid: int, number: signal.Signals) -> None:
+    """Signal a process and wait until it is gone."""
+    os.kill(pid, number)
+    wait_until(lambda: not is_alive(pid), 30)
+
+
+def processes() -> list[int]:
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def environment(pid: int) -> set[str]:
+    """Its lines NAME=VALUE, as the process was started with; empty where it is another user's."""
+    try:
+        return set(Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0"))
+    except OSError:
+        return set()
+
+
+def name_of(pid: int) -> str:
+    return status_field(pid, "Name")
+
+
+def parent_is_stepd(pid: int) -> bool:
+    """Whether a process is a task of a job step itself, and not what a task has started."""
+    return name_of(parent_of(pid)) == "slurmstepd"
+
+
+def parent_of(pid: int) -> int:
+    return int(status_field(pid, "PPid") or 0)
+
+
+def status_field(pid: int, key: str) -> str:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:")), "")
 
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that only waits to be reaped does not."""
-    try:
-        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return status_field(pid, "State")[:1] not in ("", "Z")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -41,6 +41,13 @@ class Sweep:
     def submit(self, *options: str) -> str:
         return self.jobs("submit", str(self.file), "--profile", str(self.profile), *options)
 
+    def submit_and_train(self, *, until: int) -> list[str]:
+        """Submit and wait until every member is past a step; return the members' jobs, in order."""
+        self.submit()
+        rows = self.members()
+        self.wait(lambda: all(self.step(row["run_id"]) >= until for row in rows))
+        return [row["job_id"] for row in rows]
+
     def jobs(self, *arguments: str) -> str:
         """``python -m jobs``, which has to succeed; returns what it printed."""
         result = self.attempt(*arguments)
@@ -112,13 +119,18 @@ base = "smoke"
 {rest}
 """
 
+ONE = """
+[grid]
+"optim.lr" = [1e-3]
+"""
+"""A sweep of one member."""
+
 PROFILE = """
 executor = "slurm"
 slurm_conf = "auto"
 partition = "low"
 nodes = {nodes}
 gpus_per_node = {gpus}
-mem_gb = 1.5
 array_parallelism = 4
 signal_lead_s = 60
 {rest}
@@ -136,7 +148,7 @@ def write_sweep(
     return Sweep(cluster, file, profile, folder / "runs")
 
 
-def write_profile(folder: Path, *, nodes: int = 1, gpus: int = 1, rest: str = "") -> Path:
+def write_profile(folder: Path, *, nodes: int = 1, gpus: int = 1, rest: str = "mem_gb = 1.5") -> Path:
     """A profile like one_machine, which also runs over several nodes."""
     file = folder / f"profile{nodes}x{gpus}{abs(hash(rest))}.toml"
     file.write_text(PROFILE.format(nodes=nodes, gpus=gpus, rest=rest))

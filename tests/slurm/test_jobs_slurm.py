@@ -10,24 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.one_machine import Cluster
-from tests.slurm.sweeps import PATIENCE_S, ROOT, Sweep, run_here, write_profile, write_sweep
+from tests.slurm.sweeps import ONE, PATIENCE_S, ROOT, write_profile, write_sweep
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE_S)]
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packed phantoms of 32 x 32 pixels."""
-    folder = tmp_path_factory.mktemp("data")
-    run_here("data_tools", "phantom", str(folder / "slices"), "--subjects", "6", "--slices", "4", "--size", "32")
-    run_here("data_tools", "pack", str(folder / "slices"), "--output", str(folder / "brain.h5"))
-    return folder / "brain.h5"
-
-
-ONE = """
-[grid]
-"optim.lr" = [1e-3]
-"""
 
 TWO_BY_TWO = """
 [grid]
@@ -80,14 +66,6 @@ def test_two_nodes_of_two_tasks_train_as_one_process_does(cluster: Cluster, data
             assert math.isclose(one["train/loss"], many["train/loss"], rel_tol=1e-3)
 
 
-def start_training(sweep: Sweep, *, until: int) -> list[str]:
-    """Submit and wait until every member is past a step; return the jobs of the members."""
-    sweep.submit()
-    rows = sweep.members()
-    sweep.wait(lambda: all(sweep.step(row["run_id"]) >= until for row in rows))
-    return [row["job_id"] for row in rows]
-
-
 LONG = 400
 """Steps of a run that something happens to: long enough to be still running then."""
 
@@ -110,7 +88,7 @@ def test_run_put_back_into_the_queue_ends_with_the_same_weights(
 ) -> None:
     profile = write_profile(tmp_path, gpus=2)
     sweep = write_sweep(cluster, tmp_path, "disturbed", data=data, rest=ONE, steps=LONG, profile=profile)
-    (job,) = start_training(sweep, until=30)
+    (job,) = sweep.submit_and_train(until=30)
     if blow == "preemption":
         node = cluster.run("squeue", "-h", "-j", job, "-o", "%N")
         more_important = ("--partition=high", "--exclusive", f"--nodelist={node}", "--output=/dev/null", "--wrap=true")
@@ -131,7 +109,7 @@ def test_run_put_back_into_the_queue_ends_with_the_same_weights(
 def test_cancelled_member_stays_cancelled_and_the_others_complete(cluster: Cluster, data: Path, tmp_path: Path) -> None:
     rest = '[grid]\n"optim.lr" = [1e-3, 2e-3]'
     sweep = write_sweep(cluster, tmp_path, "cancel", data=data, rest=rest, steps=LONG, profile=write_profile(tmp_path))
-    start_training(sweep, until=20)
+    sweep.submit_and_train(until=20)
     doomed, other = (row["run_id"] for row in sweep.members())
     sweep.jobs("cancel", "cancel", doomed)
     sweep.wait()

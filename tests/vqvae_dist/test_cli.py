@@ -17,7 +17,8 @@ def said(capfd: pytest.CaptureFixture[str]) -> str:
 def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert main(["--help"]) == 0
-    assert all(name in capfd.readouterr().out for name in COMMANDS)
+    listed = capfd.readouterr().out
+    assert all(name in listed for name in COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,10 @@ def test_originals_stand_above_reconstructions() -> None:
     assert (picture[8:12, 8:12] == 204).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("a.jpg", "JPEG"), ("a.jpeg", "JPEG"), ("a.PNG", "PNG"), ("a.tiff", "TIFF")]
-)
+FORMATS = {"a.jpg": "JPEG", "a.jpeg": "JPEG", "a.PNG": "PNG", "a.tiff": "TIFF"}
+
+
+@pytest.mark.parametrize(("name", "kind"), FORMATS.items())
 def test_format_follows_the_suffix(tmp_path: Path, name: str, kind: str) -> None:
     save_picture(tmp_path / name, np.zeros((4, 4), np.uint8))
     assert Image.open(tmp_path / name).format == kind

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose
@@ -26,6 +27,13 @@ RUN_ID = "lr1e-3_ms10-20_0123abcd"
 def gray(step: int) -> np.ndarray:
     """The picture of a step: a ramp of gray levels, so that any rescaling shows."""
     return np.tile(np.arange(32, dtype=np.uint8) * 4 + step % 100, (24, 1))
+
+
+def make_gif(path: Path) -> Path:
+    """A moving picture of two frames."""
+    first, second = (Image.fromarray(gray(step)) for step in (0, 50))
+    first.save(path, save_all=True, append_images=[second])
+    return path
 
 
 def make_tracker(options: Options) -> Tracker:
@@ -87,6 +95,7 @@ def train(options: Options) -> dict[str, float]:
             os.kill(os.getpid(), signal.SIGKILL)
     while options.hang and not (options.run / "go").exists():
         time.sleep(0.2)
+    tracker.animation(options.steps, "animation", make_gif(options.run / "animation.gif"))
     tracker.summarise({"state": "completed", "best": {"value": 1.0}})
     at = time.monotonic()
     tracker.finish(options.end)

@@ -54,13 +54,14 @@ def filtered_probabilities(logits: Tensor, kept: Filter) -> Tensor:
 
     They need not sum to 1. Of codes with equal logits the lower ones are kept first.
     """
-    probabilities = (logits.double() / kept.temperature).softmax(dim=-1)
+    scaled = logits.double() / kept.temperature
     if not kept.top_k and kept.top_p >= 1:
-        return probabilities
-    likeliest, codes = probabilities.sort(dim=-1, descending=True, stable=True)
+        return scaled.softmax(dim=-1)
+    ordered, codes = scaled.sort(dim=-1, descending=True, stable=True)
+    likeliest = ordered.softmax(dim=-1)
     if kept.top_k:
         likeliest[:, kept.top_k :] = 0
     if kept.top_p < 1:  # a code stays while the likelier ones do not yet hold top_p of what is left
         before = likeliest.cumsum(dim=-1) - likeliest
         likeliest = likeliest.where(before < kept.top_p * likeliest.sum(dim=-1, keepdim=True), 0)
-    return torch.zeros_like(probabilities).scatter_(-1, codes, likeliest)
+    return torch.zeros_like(likeliest).scatter_(-1, codes, likeliest)

@@ -151,7 +151,9 @@ class VQVAEStage:
             self.runtime.broadcast([self.quantizer.weight, self.quantizer.counts, self.quantizer.sums])
 
     def validate(self) -> dict[str, float | None]:
-        """validate/ metrics of the weights that are scored; every process calls it."""
+        """validate/ metrics of the weights that are scored; every process calls it. None before there are codes."""
+        if not self.quantizer.is_ready:
+            return {}
         with scoring(self.scored) as model:
             return self.validation.scores(model)
 

@@ -28,7 +28,7 @@ def same(a: SliceBatch, b: SliceBatch) -> bool:
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_shares_of_all_ranks_are_the_global_batch(packed_shapes: Path, processes: int) -> None:
-    options = {"crop": 24, "augment": "flip"}
+    options: dict[str, Any] = {"crop": 24, "augment": "flip"}
     whole = slices_of(packed_shapes, **options)
     ranks = [slices_of(packed_shapes, rank=r, processes=processes, **options) for r in range(processes)]
     for step in (0, 1, 7, 23):
@@ -39,7 +39,7 @@ def test_shares_of_all_ranks_are_the_global_batch(packed_shapes: Path, processes
 
 
 def test_a_batch_depends_on_seed_and_step_alone(packed_shapes: Path) -> None:
-    options = {"crop": 24, "augment": "flip"}
+    options: dict[str, Any] = {"crop": 24, "augment": "flip"}
     used, fresh = slices_of(packed_shapes, **options), slices_of(packed_shapes, **options)
     for step in range(9):
         used[step]
@@ -48,7 +48,7 @@ def test_a_batch_depends_on_seed_and_step_alone(packed_shapes: Path) -> None:
 
 
 def test_memory_gives_what_the_file_gives(packed_shapes: Path) -> None:
-    options = {"crop": 24, "augment": "flip"}
+    options: dict[str, Any] = {"crop": 24, "augment": "flip"}
     assert same(slices_of(packed_shapes, preload="ram", **options)[3], slices_of(packed_shapes, **options)[3])
 
 

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from tests.processes import command, finish, start
-from tests.trainings import BASES
-from vqvae_dist.config_io import flatten, merge, nest
+from tests.trainings import Settings, command_line, settings_of
 from vqvae_dist.run_folder import RunFolder
 
 
@@ -26,24 +25,23 @@ class Trainer:
         self.folder, self.data, self.run = folder, data, RunFolder(folder / "run")
         self.calls = 0
 
-    def arguments(self, *flags: str, **changes: Any) -> list[str]:
+    def arguments(self, changes: Settings | None, *flags: str) -> list[str]:
         """The command line with dotted ``changes``."""
         short = {"schedule.steps": 8, "schedule.validate_every": 4, "schedule.checkpoint_every": 2}
-        settings = flatten(merge(BASES["train-vqvae"], nest({**short, **changes})))
-        arguments = ["train-vqvae", "--data.path", str(self.data), "--output-dir", str(self.run.path), *flags]
-        for key, value in settings.items():
-            arguments += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
-        return arguments
+        settings = settings_of("train-vqvae", self.data, self.run.path, {**short, **(changes or {})})
+        return [*command_line("train-vqvae", settings), *flags]
 
-    def __call__(self, *flags: str, processes: int = 1, **changes: Any) -> Ended:
+    def __call__(self, changes: Settings | None = None, *flags: str, processes: int = 1) -> Ended:
         """Run the command to its end."""
-        return self.end(*flags, target=command, processes=processes, **changes)
+        return self.end(changes, *flags, target=command, processes=processes)
 
-    def end(self, *flags: str, target: Callable[..., None], processes: int = 1, **changes: Any) -> Ended:
+    def end(
+        self, changes: Settings | None = None, *flags: str, target: Callable[..., None], processes: int = 1
+    ) -> Ended:
         """Run ``target`` with the command line to its end."""
         self.calls += 1
         log = self.folder / f"log{self.calls}"
-        started = start(target, self.arguments(*flags, **changes), log=log, processes=processes)
+        started = start(target, self.arguments(changes, *flags), log=log, processes=processes)
         statuses = set(finish(started, log=log))
         assert len(statuses) == 1, log.read_text()
         return Ended(statuses.pop(), log.read_text())

@@ -57,11 +57,11 @@ def test_the_same_command_on_a_completed_run_says_so(trainer: Trainer) -> None:
 
 def test_more_steps_extend_a_run_as_if_it_had_been_that_long(trainer: Trainer, tmp_path: Path, packed: Path) -> None:
     milestones = {"optim.milestones": [6]}
-    trainer(**milestones)
-    assert trainer(**milestones, **{"schedule.steps": 12}).status == 0
+    trainer(milestones)
+    assert trainer({**milestones, "schedule.steps": 12}).status == 0
     longer = Trainer(tmp_path / "longer", packed)
     longer.folder.mkdir()
-    longer(**milestones, **{"schedule.steps": 12})
+    longer({**milestones, "schedule.steps": 12})
     assert worst_difference(outcome(trainer.run.path), outcome(longer.run.path))[0] == 0
     assert trainer.run.read_config()["fingerprint"] == longer.run.read_config()["fingerprint"]
 
@@ -69,7 +69,7 @@ def test_more_steps_extend_a_run_as_if_it_had_been_that_long(trainer: Trainer, t
 def test_shares_stay_what_they_were_when_the_run_first_started(trainer: Trainer) -> None:
     trainer()
     first = trainer.run.read_config()
-    assert trainer(**{"schedule.steps": 20}).status == 0
+    assert trainer({"schedule.steps": 20}).status == 0
     extended = trainer.run.read_config()
     assert extended["resolved"] == first["resolved"]
     assert extended["run_id"] == first["run_id"]
@@ -78,13 +78,13 @@ def test_shares_stay_what_they_were_when_the_run_first_started(trainer: Trainer)
     assert rates[5:] == pytest.approx([2e-4] * 15)
     # The fingerprint is that of what was trained: of milestone 5, not of 0.6 x 20.
     shutil.rmtree(trainer.run.path)
-    trainer(**{"schedule.steps": 20, "optim.milestones": [5]})
+    trainer({"schedule.steps": 20, "optim.milestones": [5]})
     assert trainer.run.read_config()["fingerprint"] == extended["fingerprint"]
 
 
 def test_other_settings_are_refused_by_name(trainer: Trainer) -> None:
     trainer()
-    ended = trainer(**{"optim.lr": 0.1, "schedule.steps": 4, "model.hidden": 16, "seed": 3})
+    ended = trainer({"optim.lr": 0.1, "schedule.steps": 4, "model.hidden": 16, "seed": 3})
     assert ended.status == 2
     for change in ("optim.lr 0.002 -> 0.1", "schedule.steps 8 -> 4", "model.hidden 8 -> 16", "seed 0 -> 3"):
         assert change in ended.text
@@ -101,17 +101,17 @@ def test_other_data_is_refused(trainer: Trainer, packed_shapes: Path) -> None:
 
 
 def test_what_does_not_change_the_result_may_change(trainer: Trainer) -> None:
-    trainer(**{"schedule.steps": 4})
-    free = {"schedule.micro_batch_size": 4, "schedule.log_every": 3, "schedule.checkpoint_every": 3}
+    trainer({"schedule.steps": 4})
+    free: dict[str, Any] = {"schedule.micro_batch_size": 4, "schedule.log_every": 3, "schedule.checkpoint_every": 3}
     free |= {"data.preload": "ram", "checkpoint.keep_last": 3, "schedule.image_every": 5}
-    assert trainer(**{"schedule.steps": 8, "optim.milestones": [2], **free}).status == 0
+    assert trainer({"schedule.steps": 8, "optim.milestones": [2], **free}).status == 0
 
 
 def test_fresh_keeps_the_old_run_aside(trainer: Trainer) -> None:
     trainer()
     old = (trainer.run.model / "model.safetensors").read_bytes()
     for generation in (1, 2):
-        ended = trainer("--fresh", **{"seed": generation})
+        ended = trainer({"seed": generation}, "--fresh")
         assert ended.status == 0, ended.text
         kept = RunFolder(trainer.run.path / "previous" / str(generation - 1))
         assert str(kept.path) in ended.text
@@ -128,7 +128,7 @@ def test_fresh_that_was_killed_midway_is_taken_up(trainer: Trainer) -> None:
     target = trainer.run.path / "previous" / "0"
     target.mkdir(parents=True)
     shutil.move(trainer.run.checkpoints, target / "checkpoints")  # what a kill early in --fresh leaves
-    assert trainer("--fresh", **{"seed": 5}).status == 0
+    assert trainer({"seed": 5}, "--fresh").status == 0
     assert trainer.run.read_config()["generation"] == 1
     assert {"checkpoints", "config.json", "metrics.jsonl", "model"} <= {path.name for path in target.iterdir()}
 
@@ -142,12 +142,12 @@ def test_checkpoints_without_settings_are_not_taken_up(trainer: Trainer) -> None
 
 
 def test_a_refused_command_leaves_no_run_behind(trainer: Trainer) -> None:
-    ended = trainer(**{"schedule.batch_size": 9, "schedule.micro_batch_size": 2})
+    ended = trainer({"schedule.batch_size": 9, "schedule.micro_batch_size": 2})
     assert ended.status == 2
     assert "schedule.batch_size 9 does not divide by 1 processes x 2 slices; nearest: 8 or 10" in ended.text
     assert not trainer.run.path.exists()
     if not torch.cuda.is_available():
-        ended = trainer(**{"precision.mixed": "fp16"})
+        ended = trainer({"precision.mixed": "fp16"})
         assert ended.status == 2
         assert "precision.mixed fp16 needs a CUDA device; on CPU use no or bf16" in ended.text
         assert not trainer.run.path.exists()
@@ -185,13 +185,13 @@ def test_without_validation_slices_the_last_step_is_best(tmp_path: Path) -> None
     ended = trainer()
     assert ended.status == 0
     assert "warning: no validation slices: the last step counts as best" in ended.text
-    assert trainer(**{"schedule.steps": 10}).status == 0
+    assert trainer({"schedule.steps": 10}).status == 0
     summary = trainer.run.read_summary() or {}
     assert summary["best"] == {"metric": "validate/ssim_foreground", "value": None, "step": 10}
 
 
 def test_unreachable_milestone_is_a_warning(trainer: Trainer) -> None:
-    ended = trainer(**{"optim.milestones": [3, 100]})
+    ended = trainer({"optim.milestones": [3, 100]})
     assert ended.status == 0
     assert "warning: optim.milestones 100 is not reached in schedule.steps 8" in ended.text
 

@@ -67,6 +67,8 @@ def test_pictures_arrive_with_their_gray_levels(server: WandbServer, client: Cli
     histogram = arrived.column("codes")[20]
     assert sum(histogram["values"]) == sum(range(600))
     assert histogram["bins"][-1] == 600
+    animation = arrived.column("animation")[20]
+    assert arrived.files[animation["path"]] == (run.path / "animation.gif").read_bytes()
 
 
 def test_four_members_at_once_are_four_runs_of_one_group(server: WandbServer, client: Client, tmp_path: Path) -> None:

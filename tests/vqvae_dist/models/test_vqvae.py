@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from vqvae_dist.config import QuantizerConfig, VQVAEModelConfig
+from vqvae_dist.models.build import build_vqvae
+from vqvae_dist.models.vqvae import VQVAE
+
+
+def make(**options: Any) -> VQVAE:
+    torch.manual_seed(0)
+    sizes = {"hidden": 8, "residual_layers": 1, "residual_hidden": 4, "codebook_size": 16, "code_dim": 4}
+    quantizer = QuantizerConfig(init="normal", **options.pop("quantizer", {}))
+    return build_vqvae(VQVAEModelConfig(**{**sizes, **options}, quantizer=quantizer))
+
+
+def images_of(H: int, W: int, B: int = 2) -> torch.Tensor:
+    return torch.rand(B, 1, H, W, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("upsample", ["transpose", "shuffle", "nearest"])
+@pytest.mark.parametrize("downsample", [2, 4, 8])
+@pytest.mark.parametrize("size", [(32, 32), (33, 41), (7, 50)])
+def test_any_size_comes_back_at_its_size(size: tuple[int, int], downsample: int, upsample: str) -> None:
+    model = make(downsample=downsample, upsample=upsample)
+    output = model(images_of(*size))
+    h, w = -(-size[0] // downsample), -(-size[1] // downsample)
+    assert output.reconstruction.shape == (2, 1, *size)
+    assert output.codes.shape == (2, h, w)
+    assert model.grid(size) == (h, w)
+
+
+def test_padding_is_background_below_and_to_the_right() -> None:
+    padded = make().pad(images_of(33, 41))
+    assert padded.shape == (2, 1, 36, 44)
+    assert torch.equal(padded[..., :33, :41], images_of(33, 41))
+    assert padded[..., 33:, :].abs().sum() + padded[..., 41:].abs().sum() == 0
+
+
+def test_encoding_and_decoding_is_what_forward_does() -> None:
+    model, images = make().eval(), images_of(33, 41)
+    with torch.no_grad():
+        output = model(images)
+        codes = model.encode(images)
+        assert torch.equal(codes, output.codes)
+        torch.testing.assert_close(model.decode(codes, (33, 41)), output.reconstruction)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_a_slice_s_result_does_not_depend_on_its_batch(norm: str) -> None:
+    model, images = make(norm=norm).train(), images_of(32, 32, B=4)
+    torch.testing.assert_close(model(images[1:2]).reconstruction, model(images).reconstruction[1:2])
+
+
+@pytest.mark.parametrize("gradient", ["straight_through", "rotation"])
+@pytest.mark.parametrize("kind", ["ema", "gradient"])
+def test_activation_checkpointing_changes_no_gradient(kind: str, gradient: str) -> None:
+    gradients = []
+    for recompute in (False, True):
+        model = make(quantizer={"kind": kind, "gradient": gradient}).train()
+        model.recompute = recompute
+        output = model(images_of(32, 32), torch.arange(2))
+        ((output.reconstruction - images_of(32, 32)).square().mean() + output.commitment + output.codebook).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        assert plain is not None
+        assert recomputed is not None
+        assert torch.equal(plain, recomputed)
+
+
+def test_residual_blocks_start_from_settings() -> None:
+    assert len(make(residual_layers=0).encoder) < len(make(residual_layers=3).encoder)
+
+
+def test_a_tiny_model_learns_to_reconstruct() -> None:
+    from tests.phantoms import head
+
+    model = make(quantizer={"decay": 0.9}, hidden=16)
+    images = torch.stack([torch.from_numpy(head(32, 32, s, 0.5)).float() for s in range(4)])[:, None]
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for step in range(150):
+        output = model(images, torch.arange(4 * step, 4 * step + 4))
+        loss = (output.reconstruction - images).square().mean()
+        optimizer.zero_grad()
+        (loss + 0.25 * output.commitment).backward()
+        optimizer.step()
+        model.quantizer.update(output.statistics)
+    assert loss < 0.2 * images.var()
