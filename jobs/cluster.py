@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.console import say, warn
+from jobs.executors import dependency_of
 from jobs.folder import Plan, SweepFolder
-from jobs.launch import cancel_orphans, dependency_of, submit_arrays, submit_stage
+from jobs.launch import cancel_orphans, submit_arrays, submit_stage
 from jobs.ledger import Ledger
 from jobs.snapshot import take_snapshot
-from jobs.status import Status, count_states, read_status
+from jobs.status import Status, read_status
+from jobs.tables import count_states
 
 POLL_S = 5.0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_tools.console import CommandError
 from jobs.folder import Plan, PlannedMember, SweepFolder
-from jobs.status import Progress, read_progress
+from jobs.progress import Progress, read_progress
 from vqvae_dist.files import write_json
 from vqvae_dist.run_folder import RunFolder
 

@@ -60,7 +60,8 @@ def status(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False) 
         root: Folder of all sweeps.
         json: Print JSON.
     """
-    from jobs.status import read_status, status_json, status_table
+    from jobs.status import read_status
+    from jobs.tables import status_json, status_table
 
     folder = find_sweep(sweep, root)
     rows = read_status(folder, folder.read_plan())

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Iterator
 
 from data_tools.console import say
+from jobs.executors import array_executors, dependency_of, sbatch_text, stage_executor
 from jobs.folder import PlannedMember
-from jobs.launch import array_executors, dependency_of, sbatch_text, stage_executor
 from jobs.machine import resolve, visible_gpus
 from jobs.snapshot import snapshot_path
-from jobs.status import duration_text
 from jobs.submit import Proposal
+from jobs.tables import duration_text
 
 
 def show(proposal: Proposal) -> None:

@@ -21,7 +21,8 @@ from jobs.ledger import History, Ledger
 from jobs.machine import Share, resolve, share_of, slots_of, visible_gpus
 from jobs.processes import ProcessName
 from jobs.snapshot import take_snapshot
-from jobs.status import Status, count_states, read_status
+from jobs.status import Status, read_status
+from jobs.tables import count_states
 
 Launch = Callable[[SweepFolder, Plan, str, Share], Any]
 """Starts a unit; returns what tells whether it is ``done()``."""

@@ -12,8 +12,9 @@ from jobs import html
 from jobs.collect import Result, read_results
 from jobs.curves import draw_curves
 from jobs.folder import Plan, SweepFolder
-from jobs.status import Status, count_states, duration_text, read_status
+from jobs.status import Status, read_status
 from jobs.sweep import value_text
+from jobs.tables import count_states, duration_text
 from vqvae_dist.files import write_file
 from vqvae_dist.run_folder import RunFolder, read_json
 

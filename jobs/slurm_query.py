@@ -123,10 +123,8 @@ class Slurm:
 
 
 KEPT_VARIABLES = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"})
-LAUNCH_VARIABLES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}) | {
-    "SBATCH_CPU_BIND",
-    "SBATCH_MEM_BIND",
-}
+LAUNCHED_WITH = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
+BOUND_TO = frozenset({"OMP_NUM_THREADS", "SBATCH_CPU_BIND", "SBATCH_MEM_BIND"})
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -138,7 +136,7 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name in KEPT_VARIABLES or not (name.startswith(prefixes) or name in LAUNCH_VARIABLES)
+        if name in KEPT_VARIABLES or not (name.startswith(prefixes) or name in LAUNCHED_WITH | BOUND_TO)
     }
 
 

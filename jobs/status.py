@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from data_tools.console import CommandError
 from jobs.folder import Plan, PlannedMember, SweepFolder
 from jobs.ledger import History, Ledger
 from jobs.pipeline import TRAIN_PRIOR
 from jobs.processes import ProcessName
+from jobs.progress import Progress, read_progress
 from jobs.slurm_query import JobState, Slurm
-from vqvae_dist.run_folder import RunFolder, parse_rows
+from vqvae_dist.run_folder import RunFolder
 
 State = Literal["pending", "running", "requeued", "completed", "failed", "cancelled", "lost"]
 
@@ -24,8 +23,6 @@ GONE = JobState("GONE")
 
 UNSEEN = JobState("UNSEEN")
 """Nothing can be said about the job: its cluster doesn't answer, or it is another machine's process."""
-
-TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -167,21 +164,6 @@ def _stage_status(folder: SweepFolder, plan: Plan, name: str, history: History, 
     )
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a run folder says about its training."""
-
-    state: str = ""
-    step: int | None = None
-    steps: int | None = None
-    loss: float | None = None
-    best: dict[str, Any] | None = None
-    slices_per_second: float | None = None
-    seconds: float | None = None
-    final: dict[str, Any] | None = None
-    reason: str = ""
-
-
 def _progress(run: RunFolder, history: History, jobs: Mapping[str, JobState]) -> tuple[State, str, Progress]:
     try:
         progress = read_progress(run)
@@ -189,81 +171,3 @@ def _progress(run: RunFolder, history: History, jobs: Mapping[str, JobState]) ->
         progress = Progress(reason=str(error))
     state, reason = judge(history, progress.state, jobs.get(history.job_id, GONE))
     return state, reason or (progress.reason if state in ("failed", "lost") else ""), progress
-
-
-def read_progress(run: RunFolder) -> Progress:
-    """The progress of a run, from summary.json and the end of metrics.jsonl."""
-    summary = run.read_summary() or {}
-    rows = list(tail_rows(run))
-    last = rows[-1] if rows else {}
-    loss = next((row["train/loss"] for row in reversed(rows) if row.get("train/loss") is not None), None)
-    speed = next(
-        (row.get("train/slices_per_second") for row in reversed(rows) if row.get("train/slices_per_second")), None
-    )
-    return Progress(
-        state=summary.get("state", ""),
-        step=max(filter(None, (summary.get("step"), last.get("global_step"))), default=None),
-        steps=summary.get("steps"),
-        loss=loss,
-        best=summary.get("best"),
-        slices_per_second=summary.get("slices_per_second") or speed,
-        seconds=summary.get("seconds"),
-        final=summary.get("final"),
-        reason=summary.get("reason") or "",
-    )
-
-
-def tail_rows(run: RunFolder) -> list[dict[str, Any]]:
-    """The last rows of metrics.jsonl, without reading a long file whole."""
-    if not run.metrics_file.is_file():
-        return []
-    with run.metrics_file.open("rb") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - TAIL_BYTES))
-        return list(parse_rows(stream.read().decode("utf-8", "replace")))
-
-
-def status_json(rows: Iterable[Status]) -> list[dict[str, Any]]:
-    """Rows as plain values."""
-    return [asdict(row) for row in rows]
-
-
-def status_table(rows: Sequence[Status]) -> str:
-    """Rows as an aligned table, one line each, and a line that counts the states."""
-    lines: list[tuple[str, ...]] = [("RUN", "STATE", "STEP", "LOSS", "BEST", "SLICES/S", "ETA", "TRY", "")]
-    lines += [_table_line(row) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
-    text = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]) for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in [*text, "", count_states(rows)])
-
-
-def count_states(rows: Iterable[Status]) -> str:
-    """``3 completed, 1 running``."""
-    counts = Counter(row.state for row in rows)
-    return ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]) or "no members"
-
-
-def _table_line(row: Status) -> tuple[str, ...]:
-    step = "" if row.step is None and row.steps is None else f"{row.step or 0}/{row.steps}"
-    value = (row.best or {}).get("value")
-    return (
-        row.unit,
-        row.state,
-        step,
-        "" if row.loss is None else f"{row.loss:.4g}",
-        "" if value is None else f"{value:.4f}",
-        "" if row.slices_per_second is None else f"{row.slices_per_second:.1f}",
-        "" if row.eta_s is None else duration_text(row.eta_s),
-        str(row.attempts or ""),
-        row.reason,
-    )
-
-
-def duration_text(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3.5 h``, ``2.1 d``."""
-    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (36 * 3600, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.1f} {unit}" if unit == "h" else f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.1f} d"

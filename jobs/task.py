@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vqvae_dist.run_folder import Attempt, OwnershipLostError, RunFolder
 Run = Callable[[list[str], Attempt], str]
 """Runs a ``vqvae_dist`` command; returns ``completed`` or ``stopped``."""
 
+STOPPED = "stopped on request; it goes on from its checkpoint"
 CRASH_SETTLES_S = 2.0
 """Wait after a crash before it is judged: another process may be writing down the cause."""
 
@@ -34,23 +36,18 @@ class EndQuietlyError(Exception):
 
 def run_unit(folder: str, unit: str) -> None:
     """Run a member or a stage of a sweep in this process of its job; the entry that submitit calls."""
-    place = Place.current(os.environ)
-    signals = StopSignals()
     sweep = SweepFolder(Path(folder))
-    plan = sweep.read_plan()
-    trains = plan.member(unit) is not None or unit == TRAIN_PRIOR
-    signals.install(
-        deadline_s=plan.profile.signal_lead_s,
-        interrupt=not trains,
-        on_deadline=partial(_after_deadline, sweep, plan, unit, place),
-    )
+    task = Task(sweep, sweep.read_plan(), unit, Place.current(os.environ))
+    profile = task.plan.profile
+    signals = StopSignals()
+    trains = task.is_member or unit == TRAIN_PRIOR
+    signals.install(deadline_s=profile.signal_lead_s, interrupt=not trains, on_deadline=task.after_deadline)
     os.environ.update(distributed_environment(os.environ))
-    threads = prepare_process(plan.profile)
-    if place.is_main and plan.member(unit):
+    threads = prepare_process(profile)
+    if task.place.is_main and task.is_member:
         warn_of_crowding(read_toml(sweep.member_settings(unit)), threads)
-    remove_stale_pickles(sweep, place)
-    run = partial(run_training, signals=signals)
-    status = perform(sweep, plan, unit, place=place, signals=signals, run=run)
+    remove_stale_pickles(sweep, task.place)
+    status = task.perform(partial(run_training, signals=signals), signals)
     if status:
         sys.exit(status)
 
@@ -68,95 +65,118 @@ def run_training(arguments: list[str], attempt: Attempt, *, signals: StopSignals
         raise EndQuietlyError(str(error)) from None
 
 
-def perform(folder: SweepFolder, plan: Plan, unit: str, *, place: Place, signals: StopSignals, run: Run) -> int:
-    """Run a unit and write down how it began and ended; the exit status of this process."""
-    ledger = Ledger(folder.events_file)
-    history = ledger.histories().get(unit, History())
-    if history.outcome == "cancelled":
-        say(f"{unit}: cancelled ({history.reason})")
-        return 0
-    step = checkpoint_step(run_folder_of(folder, plan, unit))
-    earlier = history.starts_at(step, but=(place.job_id, place.restart))
-    if place.is_main:
-        ledger.append("started", unit=unit, job_id=place.job_id, restart=place.restart, step=step)
+@dataclass(frozen=True)
+class Task:
+    """A unit in one process of its job: runs it, and writes down how it began and ended."""
 
-    def end(state: str, reason: str = "") -> None:
-        ledger.append("ended", unit=unit, job_id=place.job_id, state=state, reason=reason)
+    folder: SweepFolder
+    plan: Plan
+    unit: str
+    place: Place
 
-    if earlier >= plan.profile.max_attempts_without_progress:
+    @property
+    def is_member(self) -> bool:
+        """Whether the unit is a member, and not a stage of the pipeline."""
+        return self.plan.member(self.unit) is not None
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sweep's events."""
+        return Ledger(self.folder.events_file)
+
+    def history(self) -> History:
+        """What happened to the unit so far."""
+        return self.ledger.histories().get(self.unit, History())
+
+    def end(self, state: str, reason: str = "") -> None:
+        """Write down how the unit ended."""
+        self.ledger.append("ended", unit=self.unit, job_id=self.place.job_id, state=state, reason=reason)
+
+    def perform(self, run: Run, signals: StopSignals) -> int:
+        """Run the unit unless it was cancelled or has been tried too often; return this process's exit status."""
+        history = self.history()
+        if history.outcome == "cancelled":
+            say(f"{self.unit}: cancelled ({history.reason})")
+            return 0
+        step = checkpoint_step(run_folder_of(self.folder, self.plan, self.unit))
+        place, me = self.place, (self.place.job_id, self.place.restart)
         if place.is_main:
-            end("failed", f"{earlier} starts in a row gained no training step; the last: {history.reason or 'killed'}")
-        return 1
-    number = len([start for start in history.starts if (start.job_id, start.restart) != (place.job_id, place.restart)])
-    try:
-        state = _work(folder, plan, unit, run=run, attempt=Attempt(place.job_id, number))
-    except StopRequestedError:
-        state = "stopped"
-    except (OwnershipLostError, EndQuietlyError) as error:
-        say(str(error))
-        return 0 if isinstance(error, OwnershipLostError) else 1
-    except CommandError as error:
-        if place.is_main or not isinstance(error, UsageError):  # every process was asked the same
-            end("failed", str(error))
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return error.status
-    except Exception as error:
-        traceback.print_exc()
-        return _after_crash(ledger, unit, describe(error), end=end, place=place, plan=plan)
-    if place.is_main:
-        if state == "stopped":
-            _after_stop(ledger, unit, end=end, place=place, plan=plan, signals=signals)
-        else:
-            end(state)
-    return 0
+            self.ledger.append("started", unit=self.unit, job_id=place.job_id, restart=place.restart, step=step)
+        # The main process may have noted this start before the others look: it counts for none of them.
+        vain = history.starts_at(step, but=me)
+        if vain >= self.plan.profile.max_attempts_without_progress:
+            if place.is_main:
+                last = history.reason or "killed"
+                self.end("failed", f"{vain} starts in a row gained no training step; the last: {last}")
+            return 1
+        number = sum((start.job_id, start.restart) != me for start in history.starts)
+        return self._try(run, signals, Attempt(place.job_id, number))
 
+    def _try(self, run: Run, signals: StopSignals, attempt: Attempt) -> int:
+        try:
+            state = self._work(run, attempt)
+        except StopRequestedError:
+            state = "stopped"
+        except OwnershipLostError as error:
+            say(str(error))
+            return 0
+        except EndQuietlyError as error:
+            say(str(error))
+            return 1
+        except CommandError as error:
+            if self.place.is_main or not isinstance(error, UsageError):  # every process was asked the same
+                self.end("failed", str(error))
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            return error.status
+        except Exception as error:
+            traceback.print_exc()
+            self._after_crash(describe(error))
+            return 1
+        if self.place.is_main:
+            self.end(state, STOPPED if state == "stopped" else "")
+            if state == "stopped":
+                self._after_stop(signals)
+        return 0
 
-def _work(folder: SweepFolder, plan: Plan, unit: str, *, run: Run, attempt: Attempt) -> str:
-    if plan.member(unit):
-        settings, output = folder.member_settings(unit), folder.run(unit).path
-        return run([plan.stage, "--config", str(settings), "--output-dir", str(output)], attempt)
-    stage = next(stage for stage in plan.pipeline if stage.name == unit)
-    return run_stage(folder, plan, stage, run=lambda arguments: run(arguments, attempt))
+    def _work(self, run: Run, attempt: Attempt) -> str:
+        if self.is_member:
+            settings, output = self.folder.member_settings(self.unit), self.folder.run(self.unit).path
+            return run([self.plan.stage, "--config", str(settings), "--output-dir", str(output)], attempt)
+        stage = next(stage for stage in self.plan.pipeline if stage.name == self.unit)
+        return run_stage(self.folder, self.plan, stage, run=lambda arguments: run(arguments, attempt))
 
+    def _after_stop(self, signals: StopSignals) -> None:
+        """Have Slurm run this element again, unless it is being ended for good."""
+        if self.place.executor != "slurm" or self.history().outcome == "cancelled":
+            return  # here, the next `submit` goes on
+        if not signals.warned and not self._still_counts_as_running():
+            return
+        refused = self._requeue()
+        if refused:
+            self.end("stopped", f"requeue refused: {refused}")
+            warn(f"requeue refused: {refused}; `jobs retry` takes it up")
 
-def _after_stop(
-    ledger: Ledger, unit: str, *, end: Callable[[str, str], None], place: Place, plan: Plan, signals: StopSignals
-) -> None:
-    """Ask Slurm to run this element again, unless it is being ended for good."""
-    end("stopped", "stopped on request; it goes on from its checkpoint")
-    if place.executor != "slurm" or ledger.histories()[unit].outcome == "cancelled":
-        return
-    slurm = plan.slurm
-    if not signals.warned and slurm.states([place.job_id]).jobs.get(place.job_id, ("",))[0] != "RUNNING":
-        return  # SIGTERM of a cancelled job, or of one that Slurm itself has put back into the queue
-    refused = slurm.requeue(place.job_id)
-    if refused:
-        end("stopped", f"requeue refused: {refused}")
-        warn(f"requeue refused: {refused}; `jobs retry` takes it up")
+    def _still_counts_as_running(self) -> bool:
+        """False after the SIGTERM of a job that is cancelled, or that Slurm itself has put back into the queue."""
+        job = self.plan.slurm.states([self.place.job_id]).jobs.get(self.place.job_id)
+        return job is not None and job.state == "RUNNING"
 
+    def _requeue(self) -> str:
+        """Ask Slurm to run this element again; return why not, if it doesn't. Here, the feeder starts it again."""
+        return self.plan.slurm.requeue(self.place.job_id) if self.place.executor == "slurm" else ""
 
-def _after_deadline(folder: SweepFolder, plan: Plan, unit: str, place: Place) -> None:
-    """Have a process that doesn't manage to stop run again from its newest checkpoint."""
-    if not place.is_main:
-        return
-    ledger = Ledger(folder.events_file)
-    reason = f"did not stop within {plan.profile.signal_lead_s} s"
-    if ledger.histories()[unit].outcome == "":
-        ledger.append("ended", unit=unit, job_id=place.job_id, state="crashed", reason=reason)
-        if place.executor == "slurm":
-            plan.slurm.requeue(place.job_id)
+    def _after_crash(self, reason: str) -> None:
+        """Try again after what may have been the machine's fault; a limit of such starts is kept when they begin."""
+        time.sleep(CRASH_SETTLES_S)
+        if self.history().outcome not in ("failed", "cancelled"):
+            self.end("crashed", reason)
+            self._requeue()
 
-
-def _after_crash(
-    ledger: Ledger, unit: str, reason: str, *, end: Callable[[str, str], None], place: Place, plan: Plan
-) -> int:
-    """Try again after what may have been the machine's fault; a limit of such starts is kept when they begin."""
-    time.sleep(CRASH_SETTLES_S)
-    if ledger.histories()[unit].outcome not in ("failed", "cancelled"):
-        end("crashed", reason)
-        if place.executor == "slurm":
-            plan.slurm.requeue(place.job_id)
-    return 1
+    def after_deadline(self) -> None:
+        """Have a process that doesn't manage to stop run again from its newest checkpoint."""
+        if self.place.is_main and self.history().outcome == "":
+            self.end("crashed", f"did not stop within {self.plan.profile.signal_lead_s} s")
+            self._requeue()
 
 
 def run_folder_of(folder: SweepFolder, plan: Plan, unit: str) -> RunFolder | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.processes import run
-from tests.trainings import Outcome, outcome, settings_of, train_in_process, worst_difference, worst_loss
+from tests.trainings import Outcome, Settings, outcome, settings_of, train_in_process, worst_difference, worst_loss
 
 Runner = Callable[..., Outcome]
 
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path, codes: Path)
     return of
 
 
-VARIANTS = {
+VARIANTS: dict[str, tuple[int, Settings]] = {
     "2 processes": (2, {}),
     "4 processes": (4, {}),
     "4 micro-batches": (1, {"schedule.micro_batch_size": 2}),
@@ -65,12 +65,23 @@ def test_codes_are_counted_and_revived_alike(trained: Runner, variant: str) -> N
     assert [row.get("validate/usage") for row in other.rows] == [row.get("validate/usage") for row in plain.rows]
 
 
+APART: dict[str, Settings] = {
+    "train-vqvae": {"model.quantizer.init_after": 10, "seed": 1},
+    "train-pixelcnn": {"seed": 1},
+}
+"""In float32 a cell as near to one code as to another (to 1e-7) may choose either, and what follows differs for good.
+
+Of 16 such trainings of 50 steps 3 met one. Here no cell does: encoder outputs lie further apart before they are
+quantized. In float64, above, none ever comes so near.
+"""
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_float32_training_agrees(trained: Runner, stage: str, variant: str) -> None:
     processes, changes = VARIANTS[variant]
-    plain = trained(stage, float64=False)
-    other = trained(stage, float64=False, processes=processes, changes=changes)
+    plain = trained(stage, float64=False, changes=APART[stage])
+    other = trained(stage, float64=False, processes=processes, changes={**APART[stage], **changes})
     loss, (tensor, name) = worst_loss(other, plain, 5), worst_difference(other, plain)
     print(f"{stage}, {variant}: first losses differ by {loss:.1e}, {name} by {tensor:.1e} after 50 steps")
     assert loss <= 1e-5, f"train/loss of the first 5 steps differs by {loss:.1e}"
@@ -80,8 +91,8 @@ def test_float32_training_agrees(trained: Runner, stage: str, variant: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_compiled_training_agrees(trained: Runner, stage: str) -> None:
-    plain = trained(stage, float64=False)
-    other = trained(stage, float64=False, changes={"precision.compile": "on"})
+    plain = trained(stage, float64=False, changes=APART[stage])
+    other = trained(stage, float64=False, changes={**APART[stage], "precision.compile": "on"})
     loss, (tensor, name) = worst_loss(other, plain, 5), worst_difference(other, plain)
     print(f"{stage}, compiled: first losses differ by {loss:.1e}, {name} by {tensor:.1e} after 50 steps")
     assert loss <= 1e-5, f"train/loss of the first 5 steps differs by {loss:.1e}"

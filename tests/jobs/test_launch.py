@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from data_tools.console import CommandError
 from jobs.config import Profile
-from jobs.launch import array_executors, cancel_orphans, sbatch_text, split_array, stage_executor, submit_arrays
+from jobs.executors import array_executors, sbatch_text, split_array, stage_executor
+from jobs.launch import cancel_orphans, submit_arrays
 from jobs.ledger import Ledger, open_submissions
 from jobs.pipeline import PipelineStage
 from jobs.status import read_status
@@ -60,7 +61,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake_program(folder, "squeue", f"cat {tmp_path}/squeue 2>/dev/null")
     fake_program(folder, "sacct", "exit 1")
     fake_program(folder, "scancel", f'echo "$@" >> {tmp_path}/scancel')
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(folder))
     return folder
 
 

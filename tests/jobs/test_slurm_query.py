@@ -99,8 +99,9 @@ def test_new_job_inherits_nothing_from_the_job_it_is_submitted_from() -> None:
 
 
 def fake_program(folder: Path, name: str, script: str) -> None:
+    """Put a program into ``folder``, which then has to be all of PATH: nothing may reach a real Slurm."""
     folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+    (folder / name).write_text(f"#!/bin/bash\nPATH=/usr/bin:/bin\n{script}\n")
     (folder / name).chmod(0o755)
 
 
@@ -110,7 +111,7 @@ def test_queue_wins_over_accounting_and_accounting_is_asked_once(
     programs = tmp_path / "bin"
     fake_program(programs, "squeue", "echo '14_4|PENDING|BeginTime'")
     fake_program(programs, "sacct", f"echo call >> {tmp_path}/calls; printf '%s' '{SACCT}'")
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(programs))
     answer = Slurm().states(["14_4", "14_2", "14_3", "99"])
     assert answer.jobs["14_4"] == JobState("PENDING", "BeginTime")  # its node failed, and it waits to run again
     assert answer.jobs["14_2"].state == "FAILED"
@@ -122,7 +123,7 @@ def test_states_survive_missing_accounting(tmp_path: Path, monkeypatch: pytest.M
     programs = tmp_path / "bin"
     fake_program(programs, "squeue", "echo '14_0|RUNNING|None'")
     fake_program(programs, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(programs))
     answer = Slurm().states(["14_0", "14_1"])
     assert (answer.jobs.keys(), answer.queue_answered) == ({"14_0"}, True)
 
@@ -131,7 +132,7 @@ def test_controller_that_does_not_answer_is_told_apart_from_one_that_has_forgott
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = tmp_path / "bin"
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(programs))
     fake_program(programs, "sacct", "exit 1")
     fake_program(programs, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     assert not Slurm().states(["14"]).queue_answered

@@ -11,8 +11,10 @@ import pytest
 from jobs.folder import find_sweep
 from jobs.ledger import Event, Ledger, read_histories
 from jobs.processes import ProcessName
+from jobs.progress import read_progress
 from jobs.slurm_query import JobState
-from jobs.status import GONE, UNSEEN, judge, read_progress, read_status, status_json, status_table
+from jobs.status import GONE, UNSEEN, judge, read_status
+from jobs.tables import status_json, status_table
 from tests.jobs.sweep_files import finish_run, make_sweep
 
 SUBMITTED: Event = {"event": "submitted", "unit": "a", "job_id": "7_0", "executor": "slurm"}

@@ -15,7 +15,7 @@ from jobs.ledger import Ledger
 from jobs.place import Place
 from jobs.signals import StopSignals
 from jobs.status import read_status
-from jobs.task import EndQuietlyError, checkpoint_step, perform, prepare_process, remove_stale_pickles, warn_of_crowding
+from jobs.task import EndQuietlyError, Task, checkpoint_step, prepare_process, remove_stale_pickles, warn_of_crowding
 from tests.jobs.sweep_files import finish_run, make_sweep
 from tests.jobs.test_slurm_query import fake_program
 from vqvae_dist.run_folder import Attempt, OwnershipLostError
@@ -41,7 +41,7 @@ class Bench:
             return training if isinstance(training, str) else training()
 
         unit = unit or self.unit
-        return perform(self.folder, self.plan, unit, place=place, signals=self.signals, run=fake)
+        return Task(self.folder, self.plan, unit, place).perform(fake, self.signals)
 
     def last_event(self) -> dict[str, Any]:
         event = Ledger(self.folder.events_file).read()[-1]
@@ -80,7 +80,7 @@ def test_failure_on_its_settings_is_final_and_says_why(bench: Bench) -> None:
 
 def test_crash_is_put_back_into_the_queue(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_program(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/scontrol')
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     assert bench.run(RuntimeError("connection closed by peer"), place=ON_SLURM) == 1
     assert bench.last_event()["state"] == "crashed"
     assert (tmp_path / "scontrol").read_text() == "requeue 7_0\n"
@@ -90,7 +90,7 @@ def test_crash_that_another_process_has_explained_is_not_run_again(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_program(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/scontrol')
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
 
     def training() -> str:
         bench.run(CommandError("a damaged slice"), place=Place("slurm", "7_0", 0, 1))
@@ -109,18 +109,27 @@ def test_stopped_run_is_put_back_unless_it_is_ended_for_good(
 ) -> None:
     fake_program(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/scontrol')
     fake_program(tmp_path / "bin", "squeue", f"echo '7_0|{slurm_says}|None'")
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     bench.signals.warned = warned
     assert bench.run("stopped", place=ON_SLURM) == 0
     assert bench.last_event()["state"] == "stopped"
     assert (tmp_path / "scontrol").exists() == bool(requeued)
 
 
+def test_run_stopped_here_asks_no_slurm(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("squeue", "sacct", "scontrol"):
+        fake_program(tmp_path / "bin", name, f"touch {tmp_path}/asked")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    assert bench.run("stopped", place=HERE) == 0
+    assert bench.last_event()["state"] == "stopped"
+    assert not (tmp_path / "asked").exists()
+
+
 def test_cancelled_run_that_was_warned_is_not_put_back(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_program(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/scontrol')
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     bench.signals.warned = True
 
     def training() -> str:
@@ -135,7 +144,7 @@ def test_refused_requeue_is_told(bench: Bench, tmp_path: Path, monkeypatch: pyte
     fake_program(tmp_path / "bin", "scontrol", "echo 'Requested operation is presently disabled' >&2; exit 1")
     fake_program(tmp_path / "bin", "squeue", "exit 0")
     fake_program(tmp_path / "bin", "sacct", "echo '7_0|COMPLETED|0:0'")
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     Ledger(bench.folder.events_file).append("submitted", unit=bench.unit, job_id="7_0", executor="slurm")
     bench.signals.warned = True
     bench.run("stopped", place=ON_SLURM)

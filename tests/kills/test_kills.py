@@ -9,6 +9,9 @@ import pytest
 from tests.kills.harness import CASES, Kill, differences, hits, run_through
 from tests.kills.phases import PHASES
 
+LAST_SAVE = 6
+"""Of 24 steps with a checkpoint every 4."""
+
 TABLE = {
     "vqvae": [
         *(Kill(phase=phase) for phase in list(PHASES)[:2]),
@@ -25,7 +28,10 @@ TABLE = {
         Kill(phase="after a step", call=2),
         Kill(seconds=0.2),
     ],
-    "vqvae, gradient codebook": [Kill(phase="saving: before the rename", call=2)],
+    "vqvae, gradient codebook": [
+        Kill(phase="saving: before the rename", call=2),
+        Kill(phase="saving: renamed, not yet latest", call=LAST_SAVE - 1),  # nothing is saved after it
+    ],
     "pixelcnn, accumulation": [Kill(phase="cutting metrics"), Kill(phase="validating", call=2), Kill(seconds=0.1)],
     "pixelcnn, 2 processes": [Kill(phase="saving: tensors", call=2)],
 }

@@ -61,9 +61,7 @@ class Checkpoints:
                 shutil.rmtree(folder)
             staged.rename(folder)
             fsync_folder(self.run.checkpoints)
-            write_file(self.run.checkpoints / "latest", f"{folder.name}\n".encode())
-            if best is not None:
-                write_file(self.run.checkpoints / "best", f"{self.run.checkpoint(best).name}\n".encode())
+            self._point(step, best)
             verify_checkpoint(folder)
         except (OSError, DamagedError) as error:
             shutil.rmtree(staged, ignore_errors=True)
@@ -101,11 +99,26 @@ class Checkpoints:
             for path in folder.glob(f"{STAGING}*") if folder.is_dir() else ():
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def drop_after(self, step: int) -> None:
-        """Delete what lies after ``step``: damaged checkpoints that were stepped over."""
+    def settle(self, step: int, *, best: int | None) -> None:
+        """Make the folder what it was right after ``step`` was saved, whenever a kill came since; step -1: empty.
+
+        Later checkpoints, damaged and stepped over, are deleted.
+        """
         for later in self.steps():
             if later > step:
                 shutil.rmtree(self.run.checkpoint(later))
+        if step < 0:
+            for name in ("latest", "best"):
+                (self.run.checkpoints / name).unlink(missing_ok=True)
+            return
+        self._point(step, best)
+        self._prune(best)
+
+    def _point(self, latest: int, best: int | None) -> None:
+        """Let the files ``latest`` and ``best`` name these steps."""
+        for name, step in (("latest", latest), ("best", best)):
+            if step is not None:
+                write_file(self.run.checkpoints / name, f"{self.run.checkpoint(step).name}\n".encode())
 
     def _prune(self, best: int | None) -> None:
         for step in self.steps()[self.keep_last :]:

@@ -133,8 +133,8 @@ def new_identity(
     config: TrainConfig, precision: Precision, *, stage: str, digest: str, generation: int
 ) -> dict[str, Any]:
     """config.json of a run that starts now; what is ``auto`` or a share is resolved here, once."""
-    for milestone in config.milestones:
-        if milestone >= config.schedule.steps:
+    for milestone in config.optim.milestones:
+        if milestone >= config.schedule.steps:  # a share never is
             warn(f"optim.milestones {milestone} is not reached in schedule.steps {config.schedule.steps}")
     return {
         "schema": SCHEMA,

@@ -32,7 +32,8 @@ def restore(stage: Stage, checkpoints: Checkpoints, session: Session) -> Progres
         checkpoints.clear_staging()
         newest = checkpoints.newest_step()
         step = -1 if newest is None else newest
-        checkpoints.drop_after(step)
+        if step < 0:
+            checkpoints.settle(step, best=None)
     step = int(runtime.sum(torch.tensor(float(step if runtime.is_main else 0), device=runtime.device)).item())
     if step < 0:
         return Progress()
@@ -43,6 +44,7 @@ def restore(stage: Stage, checkpoints: Checkpoints, session: Session) -> Progres
     progress = Progress(**checkpoint.values["progress"])
     if session.owner:
         say(f"going on from step {step}")
+        checkpoints.settle(step, best=progress.best["step"] if progress.best else None)
         repair_export(stage, checkpoints, session, progress)
     runtime.barrier()
     return progress

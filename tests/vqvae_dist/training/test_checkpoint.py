@@ -66,7 +66,7 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "flipped": flip_a_bit,
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
     "emptied": lambda path: path.write_bytes(b""),
@@ -133,10 +133,31 @@ def test_damaged_checkpoints_are_dropped_before_training_goes_on(
     for step in (1, 2):
         save(step)
     flip_a_bit(run.checkpoint(2) / "model.safetensors")
-    checkpoints.drop_after(1)
+    checkpoints.settle(1, best=None)
     assert checkpoints.steps() == [1]
     save(2)
     assert checkpoints.newest_step() == 2
+
+
+def test_what_a_kill_left_undone_after_the_rename_is_done(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    for step in (1, 2, 3):
+        save(step, best=step)
+    (run.checkpoints / "latest").write_text("step_00000002\n")
+    (run.checkpoints / "best").write_text("step_00000002\n")
+    shutil.copytree(run.checkpoint(3), run.checkpoint(1))
+    checkpoints.settle(3, best=3)
+    assert (run.checkpoints / "latest").read_text() == (run.checkpoints / "best").read_text() == "step_00000003\n"
+    assert checkpoints.steps() == [3, 2]
+
+
+def test_a_run_without_a_good_checkpoint_points_nowhere(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    save(1, best=1)
+    checkpoints.settle(-1, best=None)
+    assert list(run.checkpoints.iterdir()) == []
 
 
 def test_left_overs_of_a_kill_are_cleared(run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]) -> None:

@@ -18,7 +18,7 @@ from vqvae_dist.config_io import Layer, compose
 from vqvae_dist.run_folder import Attempt, RunFolder
 from vqvae_dist.training.metrics_file import MetricsFile, cut_after
 from vqvae_dist.training.tracking import MAX_BINS, Tracker, dashboard_config, np_histogram, wandb_id
-from vqvae_dist.training.wandb_run import Writer, best_of
+from vqvae_dist.training.wandb_writer import Writer, best_of
 
 IDENTITY = {
     "run_id": "lr1e-3_ms1k-9k_0123abcd",
