@@ -6,8 +6,10 @@ Only what reads the command line is imported here; each command imports what it 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -45,18 +47,18 @@ class Export:
     """A folder that is new or empty."""
 
 
-Command = (
-    Annotated[PhantomSettings, subcommand("phantom")]
-    | Annotated[PackSettings, subcommand("pack")]
-    | Annotated[Info, subcommand("info")]
-    | Annotated[Verify, subcommand("verify")]
-    | Annotated[Export, subcommand("export")]
-)
+COMMANDS = {"phantom": PhantomSettings, "pack": PackSettings, "info": Info, "verify": Verify, "export": Export}
+
+AnyCommand: Any = reduce(or_, (Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()))
+"""For tyro; what ``--help`` and a wrong command are answered from."""
 
 
 def run(arguments: list[str]) -> None:
     """Run the command that ``arguments`` ask for."""
-    command = parse(Command, arguments, prog="data_tools")
+    if arguments and arguments[0] in COMMANDS:  # read by itself, so that an error points to this command's help
+        command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"data_tools {arguments[0]}")
+    else:
+        command = parse(AnyCommand, arguments, prog="data_tools")
     if isinstance(command, PhantomSettings):
         from data_tools.phantom import phantom
 

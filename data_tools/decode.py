@@ -62,6 +62,9 @@ class DecodedVolume:
     dropped: dict[int, int] = field(default_factory=dict)
     """How many (nearly) empty slices of each file were left out."""
 
+    other_volumes: int = 0
+    """How many volumes of a 4-D file were left out."""
+
 
 class Decoder:
     """Reads volumes; one for each process, because the encoder is kept."""
@@ -85,11 +88,13 @@ class Decoder:
             volume = self._open_source(rows, contents)
             window = volume_window([placed.slice for placed in volume.slices], self._settings.window)
             result.unreadable |= volume.unreadable
+            result.other_volumes = volume.others
             for placed in volume.slices:
                 self._add(result, rows, placed, window)
         # The readers stand on libraries that raise whatever a damaged file leads them to; no file stops the rest.
         except Exception as error:
             result.slices.clear()
+            result.other_volumes = 0
             result.unreadable |= {number: reason(error) for number in contents}
             return result
         for placed in volume.slices:

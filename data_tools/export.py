@@ -17,8 +17,11 @@ from data_tools.slicefile import SliceReader
 
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # a TIFF tag, and its value for signed whole numbers
 
-_HEADING = ("file", "group", "row", "source", "subject", "slice_index", "position", "split", "class")
+_FACTS = ("file", "group", "row", "source", "subject", "slice_index", "position", "split", "class")
 _SCALING = ("window_low", "window_high", "slope", "intercept")
+
+TABLES = {"slices.csv": (*_FACTS, *_SCALING), "subjects.csv": ("path", "subject", "class")}
+"""The headings of the tables beside the images."""
 
 
 def export(file: Path, out_dir: Path) -> None:
@@ -35,14 +38,23 @@ def export(file: Path, out_dir: Path) -> None:
         total = sum(group.count for group in reader.groups)
         with _table(out_dir / "slices.csv") as table, _table(out_dir / "subjects.csv") as owners:
             lines, subjects = csv.writer(table), csv.writer(owners)
-            lines.writerow((*_HEADING, *_SCALING))
-            subjects.writerow(("path", "subject", "class"))
+            lines.writerow(TABLES["slices.csv"])
+            subjects.writerow(TABLES["subjects.csv"])
             slices = ((group.name, row) for group in reader.groups for row in range(group.count))
             for group, row in progress(slices, total=total, label="exporting"):
                 line = _export_slice(reader, group, row, out_dir)
                 lines.writerow(line)
-                subjects.writerow((line[0], line[_HEADING.index("subject")], line[_HEADING.index("class")]))
+                subjects.writerow((line[0], line[_FACTS.index("subject")], line[_FACTS.index("class")]))
     say(f"{out_dir}: {total} slices, listed in slices.csv")
+
+
+def is_table(path: Path) -> bool:
+    """Tell by its name and its heading whether a file is one of ``TABLES``, and so nothing to be packed."""
+    if path.name not in TABLES:
+        return False
+    heading = ",".join(TABLES[path.name]).encode()
+    with path.open("rb") as stream:
+        return stream.readline(len(heading) + 2).rstrip(b"\r\n") == heading
 
 
 def _table(path: Path) -> TextIO:

@@ -128,6 +128,10 @@ class _Packing:
     def _add(self, volume: DecodedVolume, writer: SliceWriter) -> None:
         for number, reason in sorted(volume.unreadable.items()):
             self._skip(volume.rows[number].path, reason)
+        if volume.other_volumes:
+            self._counts["other_volumes"] += volume.other_volumes
+            chosen = f"volume {self._settings.volume} of {volume.other_volumes + 1}, counted from 0, is packed"
+            note(one_line(f"{volume.rows[0].path}: {chosen}; --volume takes another"))
         owners: dict[int, tuple[int, int, int]] = {}
         for number, encoded in volume.slices:
             if number not in owners:
@@ -188,7 +192,8 @@ class _Packing:
 
     def _write_report(self, facts: dict[str, Any]) -> None:
         """Write the report a line an entry, so that it need not be in memory however long it is."""
-        head = json.dumps(facts | {"dropped": self._counts["dropped"]}, indent=1, sort_keys=True)
+        left_out = {name: self._counts[name] for name in ("dropped", "other_volumes")}
+        head = json.dumps(facts | left_out, indent=1, sort_keys=True)
         with (self._folder / "report.json").open("w") as file:
             file.write(head.removesuffix("\n}") + ',\n "skipped": [')
             for number, (path, reason) in enumerate(self._catalog.skipped()):
@@ -199,7 +204,9 @@ class _Packing:
         say(f"{self._settings.output}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
         for line in summary_lines(facts):
             say(f"  {line}")
-        say(f"  left out: {self._counts['dropped']} empty slices; {self._counts['skipped']} files (see the report)")
+        volumes = f"{self._counts['other_volumes']} volumes of 4-D files; " if self._counts["other_volumes"] else ""
+        empty, skipped = self._counts["dropped"], self._counts["skipped"]
+        say(f"  left out: {empty} empty slices; {volumes}{skipped} files (see the report)")
         for split, subjects in facts["subjects"].items():
             if not subjects:
                 warn(f"no subject is in {split}: there are too few, or its share is 0")

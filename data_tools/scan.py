@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_tools.catalog import Catalog
 from data_tools.console import UsageError
+from data_tools.export import is_table
 from data_tools.readers.slice import sniff
 from data_tools.subjects import volume_of
 
@@ -90,6 +91,8 @@ def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
         status = full.stat()
         if not stat.S_ISREG(status.st_mode):
             return skip(path, "not a regular file")
+        if is_table(full):
+            return None
         is_dicom = _is_dicom(full)
     except OSError as error:
         return skip(path, error.strerror or str(error))

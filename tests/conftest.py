@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: results and speed on a shared machine
 
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.phantoms import write_codes, write_packed
+
+# A test run that was itself started in the background has Ctrl-C ignored, and its child processes would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from typing import Any
 from data_tools.console import UsageError, parse, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_io import Layer, compose, did_you_mean, preset_layer, preset_names, toml_layer
-from vqvae_dist.run_folder import Attempt
+from vqvae_dist.run_folder import Attempt, OtherRankError
 
 COMMANDS = {
     "train-vqvae": "train a VQ-VAE on packed slices",
@@ -86,9 +86,9 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
         stop_on_signals()
     try:
         state = run_command_line(arguments)
-    except UsageError:
+    except (UsageError, OtherRankError) as error:
         if os.environ.get("RANK", "0") != "0":  # every process was asked the same; one answer is enough
-            return UsageError.status
+            return error.status
         raise
     return 0 if state == "completed" else 1
 

@@ -154,23 +154,43 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def _explain(kind: type[TrainConfig], error: ValidationError, layers: tuple[Layer, ...]) -> str:
     """The first problem as one line: the source, the key, the value, what is allowed."""
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-"))]
-    known = list(flatten(kind()))
-    key = _known_prefix(".".join(path), known)
-    source = next((layer.source for layer in reversed(layers) if _holds(layer.values, key)), layers[-1].source)
+    problems = error.errors(include_url=False)
+    defaults = flatten(kind())
+    known = list(defaults)
+    first, key = problems[0], _setting(problems[0], known)
+    layer = next((layer for layer in reversed(layers) if _holds(layer.values, key)), layers[-1])
+    source = layer.source
     if first["type"] == "unexpected_keyword_argument":
         return f"{source}: unknown setting {key}{did_you_mean(key, known)}"
     if first["type"] == "value_error":  # our own checks name the setting themselves
         text = str(first["ctx"]["error"])
         source = next((layer.source for layer in reversed(layers) if _holds(layer.values, text.split()[0])), source)
         return f"{source}: {text}"
-    wanted = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    if isinstance(defaults.get(key), tuple):  # whatever is wrong in a list, the list is shown
+        example = json.dumps(defaults[key] or ("this", "that"))
+        return f"{source}: {key} must be a list like {example}, got {json.dumps(flatten(layer.values).get(key))}"
+    # Where a whole number or any number is taken, pydantic complains twice; the last says what is enough.
+    wanted = _in_words([problem for problem in problems if _setting(problem, known) == key][-1])
     return f"{source}: {key} must be {wanted}, got {json.dumps(first['input'])}"
 
 
-def _known_prefix(key: str, known: list[str]) -> str:
-    """Cut what pydantic adds behind a setting's name (item numbers, union branches)."""
+def _in_words(problem: Any) -> str:
+    """What pydantic would take, as said to a user: ``a whole number``, ``'none' or 'layer'``."""
+    return _IN_WORDS.get(problem["type"]) or str(problem["msg"]).removeprefix("Input should be ")
+
+
+_IN_WORDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "dataclass_type": "a table of settings",
+}
+
+
+def _setting(problem: Any, known: list[str]) -> str:
+    """The dotted name of what a problem is about, without what pydantic adds (item numbers, union branches)."""
+    key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
     return next((name for name in known if key == name or key.startswith(f"{name}.")), key)
 
 

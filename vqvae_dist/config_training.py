@@ -178,6 +178,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2^63 - 1")
+        steps = list(self.milestones)
+        check(steps == sorted(steps), "optim.milestones", self.optim.milestones, f"rising; in steps they are {steps}")
 
     @property
     def milestones(self) -> tuple[int, ...]:
@@ -191,5 +193,5 @@ class TrainConfig:
 
 
 def to_steps(value: int | float, steps: int) -> int:
-    """A number of steps as it is; a share of ``steps`` rounded, and at least 1."""
-    return value if isinstance(value, int) else max(1, round(value * steps))
+    """A number of steps as it is; a share of ``steps`` rounded, at least 1 and before the last."""
+    return value if isinstance(value, int) else max(1, min(round(value * steps), steps - 1))

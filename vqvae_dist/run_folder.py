@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, UsageError
 from vqvae_dist.files import write_json
 
 SCHEMA = 1
@@ -29,6 +29,10 @@ class Attempt:
 
     number: int = 0
     """Earlier starts on this run, as the launcher counts them."""
+
+
+class OtherRankError(CommandError):
+    """The main process failed and has said why; the others end quietly."""
 
 
 class OwnershipLostError(CommandError):
@@ -89,8 +93,10 @@ class RunFolder:
         if not self.config_file.is_file():
             raise CommandError(f"{self.path}: not a run folder (no config.json)")
         values = read_json(self.config_file)
-        if values.get("schema") != SCHEMA:
-            raise CommandError(f"{self.config_file}: schema {values.get('schema')}, this version reads {SCHEMA}")
+        if "schema" not in values:
+            raise UsageError(f"{self.path}: not a run folder (config.json is another program's); give another folder")
+        if values["schema"] != SCHEMA:
+            raise CommandError(f"{self.config_file}: schema {values['schema']}, this version reads {SCHEMA}")
         return values
 
     def read_summary(self) -> dict[str, Any] | None:

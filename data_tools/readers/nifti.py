@@ -65,7 +65,7 @@ def read_nifti(data: bytes, *, axis: Axis, volume: int) -> Volume:
         )
         for number, plane in enumerate(planes)
     ]
-    return Volume(slices, noisy_air=False)
+    return Volume(slices, noisy_air=False, others=_volume_count(header) - 1)
 
 
 def _header(stream: BinaryIO) -> Any:
@@ -91,7 +91,7 @@ def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int) -> np
         raise UnreadableError(f"a header that claims a shape of {shape}")
     if math.prod(shape[4:]) > 1:
         raise UnreadableError(f"{len(shape)} dimensions; 2, 3 and 4 are read")
-    volumes = shape[3] if len(shape) > 3 else 1
+    volumes = _volume_count(header)
     if not 0 <= volume < volumes:
         raise UnreadableError(f"there is no volume {volume}; it has {volumes}")
     space = (*shape[:3], 1)[:3]
@@ -106,6 +106,11 @@ def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int) -> np
     if len(raw) < size:
         raise UnreadableError("truncated: it ends before its voxels do")
     return np.frombuffer(raw, dtype).reshape(space, order="F")
+
+
+def _volume_count(header: Any) -> int:
+    shape = header.get_data_shape()
+    return int(shape[3]) if len(shape) > 3 else 1
 
 
 def _read_to_the_end(stream: BinaryIO) -> None:

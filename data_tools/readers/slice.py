@@ -71,6 +71,9 @@ class Volume:
     unreadable: dict[int, str] = field(default_factory=dict)
     """The reason for each file of the volume that gave no slice."""
 
+    others: int = 0
+    """How many further volumes the file holds (4-D NIfTI) that are not read."""
+
 
 def sniff(head: bytes) -> Kind | None:
     """Tell by its first bytes (540 are enough) what a file is; its name is not believed."""

@@ -313,7 +313,9 @@ def test_export_gives_the_pixels_back_and_packs_to_the_same(save: Save, pack_her
     save_nifti(folder / "w.nii.gz", np.stack([brain(8, 9, n, "uint16") for n in range(3, 5)], -1).astype(np.int16))
     first = pack_here(folder)
     export(first.path, tmp_path / "exported")
-    second = pack_here(tmp_path / "exported", output="again.h5", subjects=tmp_path / "exported" / "subjects.csv")
+    owners = tmp_path / "exported" / "subjects.csv"
+    second = pack_here(tmp_path / "exported", output="again.h5", subjects=owners, strict=True)
+    assert report(second) == {}, "the exporter's own tables are no files that could not be read"
 
     def content(reader: SliceReader) -> set[tuple[str, str, int, bytes]]:
         return {
@@ -333,6 +335,28 @@ def test_export_gives_the_pixels_back_and_packs_to_the_same(save: Save, pack_her
     assert {row["source"] for row in rows} >= {"train/v.nii.gz", "test/deep_slice_3.png"}
     with pytest.raises(UsageError, match="not an empty folder"):
         export(first.path, tmp_path / "exported")
+
+
+def test_a_table_of_another_kind_is_named_whatever_its_name(save: Save, pack_here: Pack) -> None:
+    folder = save("a.png", brain())
+    (folder / "slices.csv").write_text("name,age\n")
+    with pack_here(folder) as reader:
+        assert report(reader) == {"slices.csv": "not an image, NIfTI or DICOM file"}
+
+
+def test_volumes_of_a_series_that_are_not_packed_are_named_and_counted(
+    save: Save, pack_here: Pack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save("a.png", brain())
+    series = np.stack([brain(8, 9, n, "uint16").astype(np.int16) for n in range(6)], -1).reshape(8, 9, 2, 3)
+    save_nifti(folder / "bold.nii.gz", series)
+    with pack_here(folder, volume=1) as reader:
+        assert reader.groups[1].count == 2
+        assert report(reader) == {}
+        assert json.loads(reader.path.with_suffix(".report.json").read_text())["other_volumes"] == 2
+    said = capsys.readouterr()
+    assert said.err.count("bold.nii.gz: volume 1 of 3, counted from 0, is packed; --volume takes another\n") == 1
+    assert "left out: 0 empty slices; 2 volumes of 4-D files; 0 files" in said.out
 
 
 def test_a_gzip_bomb_is_named(tmp_path: Path, save: Save, pack_here: Pack) -> None:

@@ -39,6 +39,8 @@ def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
     if suffix not in writers:
         raise UsageError(f"{output}: --output must end in .gif or .mp4")
     pictures = step_pictures(run)
+    if suffix == ".mp4":
+        find_ffmpeg()  # told before a folder is made
     claim([output], overwrite=overwrite)
     writers[suffix](output, [with_caption(picture, f"step {step}") for step, picture in pictures.items()])
     say(f"{output}: {len(pictures)} pictures, steps {min(pictures)} to {max(pictures)}")

@@ -15,7 +15,7 @@ from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.files import write_file, write_json
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
-from vqvae_dist.inference.measure import Bits, Measurement, SliceFigures
+from vqvae_dist.inference.measure import Bits, Measurement, SliceFigures, check_sizes
 from vqvae_dist.inference.output import claim
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.prior_quality import score_samples
@@ -47,11 +47,12 @@ def evaluate(
         pixelcnn: run folder of train-pixelcnn over this VQ-VAE's codes; its likelihood and samples are scored too.
         overwrite: replace an earlier evaluation.
     """
-    metrics_file, table_file = output / "metrics.json", output / "per_slice.csv"
-    claim([metrics_file, table_file], overwrite=overwrite)
     vqvae, prior = load_pair(run, pixelcnn) if pixelcnn else (load_vqvae(run), None)
     reader = SliceReader(data)
     chosen = rows_of_split(reader, split)
+    check_sizes(reader, chosen)
+    metrics_file, table_file = output / "metrics.json", output / "per_slice.csv"
+    claim([metrics_file, table_file], overwrite=overwrite)
     reference = learn_reference(vqvae, reader, split)
     measurement = Measurement(vqvae, reader, reference, prior)
     rows = list(measurement.slices(chosen))
@@ -91,11 +92,10 @@ def report(rows: Sequence[SliceFigures], measurement: Measurement, reader: Slice
 
 
 def ci_unit(rows: Sequence[SliceFigures], reader: SliceReader) -> str:
-    """Say what the bootstrap draws: subjects; slices where subjects are unknown or there is only one."""
-    subjects = {row.subject for row in rows}
+    """Say what the bootstrap draws: subjects, or slices where subjects are unknown."""
     guessed = set(reader.attributes["subject_rules"]) <= {"file name", "series"}
-    unknown = guessed and len(subjects) == len(rows)  # slices of one file stay together all the same
-    return "slice" if unknown or len(subjects) == 1 else "subject"
+    single = len({row.subject for row in rows}) == len(rows)  # slices of one file stay together all the same
+    return "slice" if guessed and single else "subject"
 
 
 def summaries(scores: Sequence[SliceScores | None], clusters: np.ndarray[Any, Any]) -> dict[str, Summary]:

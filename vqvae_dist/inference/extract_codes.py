@@ -20,6 +20,7 @@ from vqvae_dist.data.codes_writer import CodesWriter
 from vqvae_dist.files import fsync_folder, staging_path
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
 from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.seeds import check_seed
 from vqvae_dist.inference.slices import PIXELS_AT_ONCE
 from vqvae_dist.inference.views import View, drawn_view
 from vqvae_dist.metrics.codebook import foreground_cells
@@ -41,6 +42,7 @@ def extract_codes(
     """
     if views < 1:
         raise UsageError(f"--views must be 1 or more, got {views}")
+    check_seed(seed)
     vqvae, reader = load_vqvae(run), SliceReader(data)
     attributes = identity(vqvae, reader, views, seed)
     if not overwrite and output.is_file() and _holds_already(output, attributes):

@@ -21,6 +21,7 @@ from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
 from vqvae_dist.inference.output import claim
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.sampling import sample
+from vqvae_dist.inference.seeds import check_seed
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.pictures import grid_picture, save_picture
 
@@ -63,6 +64,7 @@ def generate(
         overwrite: replace pictures that are there.
     """
     kept = checked_filter(temperature, top_k, top_p)
+    check_seed(seed)
     if num_samples < 1:
         raise UsageError(f"--num-samples must be 1 or more, got {num_samples}")
     files = output_files(output, num_samples)

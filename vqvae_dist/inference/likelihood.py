@@ -45,11 +45,11 @@ def likelihood_map(
         output: folder to write to.
         overwrite: replace what is there.
     """
-    maps_file, table_file, pictures = output / "likelihood.h5", output / "per_slice.csv", output / "pictures"
-    claim([maps_file, table_file, pictures], overwrite=overwrite)
     images, prior = load_pair(vqvae, pixelcnn)
     reader = SliceReader(data)
     chosen = rows_of_split(reader, split)
+    maps_file, table_file, pictures = output / "likelihood.h5", output / "per_slice.csv", output / "pictures"
+    claim([maps_file, table_file, pictures], overwrite=overwrite)
     with h5py.File(maps_file, "w") as maps, table_file.open("w", newline="") as table:
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["subject", "group", "row", "slice_index", "position", *SliceBits._fields])

@@ -68,13 +68,7 @@ class Measurement:
         self._unigram = None if reference is None else unigram_bits(reference.context.counts)
 
     def slices(self, chosen: Chosen) -> Iterator[SliceFigures]:
-        """Measure each chosen slice once; CommandError for slices smaller than the SSIM window."""
-        for name in chosen:
-            group = self.reader.group(name)
-            if min(group.height, group.width) < WINDOW:
-                raise CommandError(
-                    f"{self.reader.path}: {name}: SSIM needs slices of at least {WINDOW}x{WINDOW} pixels"
-                )
+        """Measure each chosen slice once; ``check_sizes`` says which can be."""
         for batch in batches(self.reader, chosen, label="evaluating"):
             yield from self._batch(batch)
 
@@ -134,6 +128,14 @@ class Measurement:
             return None
         condition = slice_condition(self.reader, batch.group.name, batch.rows, classes=self.prior.classes)
         return code_bits(self.prior, codes, condition)
+
+
+def check_sizes(reader: SliceReader, chosen: Chosen) -> None:
+    """CommandError for slices smaller than the SSIM window."""
+    for name in chosen:
+        group = reader.group(name)
+        if min(group.height, group.width) < WINDOW:
+            raise CommandError(f"{reader.path}: {name}: SSIM needs slices of at least {WINDOW}x{WINDOW} pixels")
 
 
 def _sum(bits: NDArray[np.float64], inside: NDArray[np.bool_]) -> Bits:

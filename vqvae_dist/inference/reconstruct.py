@@ -54,8 +54,8 @@ def reconstruct(*, run: Path, data: Path, split: Split, output: Path, count: int
     chosen = _evenly(rows_of_split(reader, split), count)
     grids = {name: (output / f"{name}_reconstructions.png", output / f"{name}_{_ERRORS}.png") for name in chosen}
     singles = {name: [_singles(output, name, int(row)) for row in rows] for name, rows in chosen.items()}
-    claim([path for paths in grids.values() for path in paths], overwrite=overwrite)
-    claim([path for rows in singles.values() for paths in rows for path in paths], overwrite=overwrite)
+    written = [*grids.values(), *(paths for rows in singles.values() for paths in rows)]
+    claim([path for paths in written for path in paths], overwrite=overwrite)
     for name, rows in chosen.items():
         pairs = reconstructed(vqvae, reader, {name: rows})
         _save_grids(*grids[name], pairs)

@@ -15,12 +15,16 @@ _CELLS_AT_ONCE = 2_000_000  # draws × subjects held in memory together
 
 
 class Summary(TypedDict):
-    """A figure over slices; each entry is None where no slice has the figure."""
+    """A figure over the slices that have it; mean, min and max are None where none has."""
+
+    slices: int
+    """How many have it."""
 
     mean: float | None
     min: float | None
     max: float | None
     ci95: tuple[float, float] | None
+    """None for fewer than two clusters: one subject says nothing of how subjects differ."""
 
 
 def summarise(values: Sequence[float | None], clusters: NDArray[np.integer], *, seed: int = 0) -> Summary:
@@ -31,13 +35,15 @@ def summarise(values: Sequence[float | None], clusters: NDArray[np.integer], *, 
     """
     known = np.array([value is not None for value in values], dtype=bool)
     if not known.any():
-        return Summary(mean=None, min=None, max=None, ci95=None)
+        return Summary(slices=0, mean=None, min=None, max=None, ci95=None)
     numbers = np.array([value for value in values if value is not None], dtype=np.float64)
+    several = np.unique(clusters[known]).size > 1
     return Summary(
+        slices=numbers.size,
         mean=float(numbers.mean()),
         min=float(numbers.min()),
         max=float(numbers.max()),
-        ci95=bootstrap_ci95(numbers, clusters[known], seed=seed),
+        ci95=bootstrap_ci95(numbers, clusters[known], seed=seed) if several else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -23,6 +24,8 @@ class Compiling:
         self.shapes: set[Hashable] = set()
         self.said = False
         if enabled:
+            # On a machine without a GPU it announces that there is none.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             for part in parts:
                 part.compile(dynamic=False)
 

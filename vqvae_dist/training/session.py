@@ -16,8 +16,8 @@ from accelerate.utils import broadcast_object_list
 from data_tools.console import CommandError, UsageError, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.config_io import changed_settings, fingerprint, run_id, to_json
-from vqvae_dist.files import write_json
-from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder
+from vqvae_dist.files import STAGING, write_json
+from vqvae_dist.run_folder import SCHEMA, Attempt, OtherRankError, Ownership, RunFolder
 from vqvae_dist.training.libraries import library_versions
 from vqvae_dist.training.runtime import (
     Precision,
@@ -33,10 +33,6 @@ OLD_RUNS = "previous"
 """Subfolder where ``--fresh`` keeps earlier generations of a run."""
 
 KEPT_BY_FRESH = {OLD_RUNS, "wandb", "owner.json"}
-
-
-class OtherRankError(CommandError):
-    """Another process failed and has said why; this one ends quietly."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,10 @@ def config_path(config: TrainConfig) -> Path:
     """The run folder of a config; UsageError where none is given."""
     if not config.output_dir:
         raise UsageError("output_dir is needed: --output-dir RUN, a folder for the run")
-    return Path(config.output_dir)
+    path = Path(config.output_dir)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--output-dir {path} is a file; give a folder for the run")
+    return path
 
 
 def _open_run(
@@ -115,11 +114,17 @@ def _open_run(
     if stored and not fresh:
         identity = continued_identity(run, stored, config, stage=stage, digest=digest)
         check_precision(identity["resolved"]["mixed"])
-        summary = run.read_summary() or {}
-        completed = summary.get("state") == "completed" and int(summary["step"]) >= config.schedule.steps
+        summary = _summary(run)
+        ended = summary.get("state") == "completed"
+        completed = ended and int(summary["step"]) >= config.schedule.steps
+        if ended and not completed and not any(run.checkpoints.glob("step_*")):
+            raise UsageError(
+                f"{run.path}: completed at step {summary['step']}, and its checkpoints are gone (pruned?): it cannot "
+                "be extended; --fresh trains it anew and keeps it aside"
+            )
         return identity, None if completed else Ownership(run, attempt)
-    if run.checkpoints.is_dir() and not fresh:
-        raise UsageError(f"{run.path}: has checkpoints but no config.json to go on from; --fresh keeps them aside")
+    if not fresh:
+        _refuse_foreign(run)
     precision = resolve_precision(config.precision, work)
     check_precision(precision.mixed)
     run.path.mkdir(parents=True, exist_ok=True)
@@ -127,6 +132,26 @@ def _open_run(
     if fresh:
         set_aside(run, int(stored["generation"]) if stored else earlier_generations(run))
     return new_identity(config, precision, stage=stage, digest=digest, generation=earlier_generations(run)), owner
+
+
+def _summary(run: RunFolder) -> dict[str, Any]:
+    """summary.json; empty where there is none or it is damaged: it will be written again from the checkpoint."""
+    try:
+        return run.read_summary() or {}
+    except CommandError as error:
+        warn(f"{error}; going by the checkpoints")
+        return {}
+
+
+def _refuse_foreign(run: RunFolder) -> None:
+    """Raise UsageError where a new run would be mixed with files that are not its own."""
+    found = sorted(path.name for path in run.path.iterdir()) if run.path.is_dir() else []
+    foreign = [name for name in found if name not in KEPT_BY_FRESH and not name.startswith(STAGING)]
+    if foreign:
+        raise UsageError(
+            f"{run.path}: holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}) and no "
+            "config.json of a run; give another --output-dir, or --fresh to move them into previous/"
+        )
 
 
 def new_identity(
@@ -210,5 +235,6 @@ def _attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
 
 
 def _show_code_change(attempts: list[dict[str, Any]]) -> None:
-    if len(attempts) > 1 and attempts[-1]["code"] != attempts[-2]["code"]:
-        warn(f"this run was trained with code {attempts[-2]['code']} before, and goes on with {attempts[-1]['code']}")
+    codes = [attempt["code"] for attempt in attempts[-2:] if attempt["code"]]  # empty where it is not known
+    if len(set(codes)) > 1:
+        warn(f"this run was trained with code {codes[0]} before, and goes on with {codes[1]}")

@@ -114,4 +114,5 @@ def test_mp4_without_ffmpeg_says_what_to_do(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UsageError, match=r"needs ffmpeg: .* --output FILE\.gif"):
-        animate(run=run, output=tmp_path / "training.mp4")
+        animate(run=run, output=tmp_path / "out" / "training.mp4")
+    assert not (tmp_path / "out").exists()

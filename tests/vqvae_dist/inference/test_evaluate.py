@@ -2,12 +2,14 @@ import csv
 import json
 import math
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
 
 from data_tools.console import CommandError, UsageError
+from data_tools.slice_format import SPLITS, content_digest
 from data_tools.slicefile import SliceReader
 from vqvae_dist.inference import prior_quality, reference, slices
 from vqvae_dist.inference.evaluate import evaluate
@@ -65,6 +67,7 @@ def test_metrics_have_the_agreed_keys(vqvae_run, pack, tmp_path):
     for figures in (metrics, *metrics["baselines"].values()):
         for name in ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground"):
             low, high = figures[name]["ci95"]
+            assert figures[name]["slices"] == 6
             assert figures[name]["min"] <= low <= figures[name]["mean"] <= high
     assert {"nominal_bpp", "unigram_bpp", "context_bpp", "prior_bpp"} == set(metrics["rate"])
     assert {"usage", "perplexity", "perplexity_foreground", "foreground_share"} <= set(metrics["codebook"])
@@ -131,7 +134,7 @@ def test_a_perfect_reconstruction_has_no_psnr(vqvae_run, pack, tmp_path, monkeyp
         VQVAE, "forward", lambda self, images: original_forward(self, images)._replace(reconstruction=images)
     )
     metrics, rows = run_evaluate(vqvae_run(), pack(), tmp_path / "out")
-    assert metrics["psnr"] == {"mean": None, "min": None, "max": None, "ci95": None}
+    assert metrics["psnr"] == {"slices": 0, "mean": None, "min": None, "max": None, "ci95": None}
     assert metrics["ssim"]["ci95"] == [1.0, 1.0]
     assert {row["psnr"] for row in rows} == {""}
 
@@ -158,6 +161,18 @@ def test_slices_of_other_data_are_not_charged_under_their_own_statistics(vqvae_r
     assert metrics["rate"]["unigram_bpp"] > 0
 
 
+def test_a_baseline_says_how_many_slices_it_is_of(vqvae_run, pack, tmp_path):
+    data = pack(splits=("train", "train", "test", "test"), shapes=((32, 40, "uint8"), (30, 37, "uint8")))
+    with h5py.File(data, "r+") as file:  # no training slice of the second shape
+        split = file["images/30x37_uint8/split"]
+        split[:6] = SPLITS.index("validate")
+        file.attrs["digest"] = content_digest(file)
+    metrics, _ = run_evaluate(vqvae_run(), data, tmp_path / "out")
+    counts = {name: figures["ssim"]["slices"] for name, figures in metrics["baselines"].items()}
+    assert counts == {"black": 12, "mean_image": 6}
+    assert metrics["ssim"]["slices"] == 12
+
+
 def test_several_shapes_and_depths_are_evaluated_together(vqvae_run, pack, tmp_path):
     data = pack(shapes=((32, 40, "uint8"), (21, 26, "uint16")))
     metrics, rows = run_evaluate(vqvae_run(), data, tmp_path / "out")
@@ -165,12 +180,12 @@ def test_several_shapes_and_depths_are_evaluated_together(vqvae_run, pack, tmp_p
     assert {row["group"] for row in rows} == {"32x40_uint8", "21x26_uint16"}
 
 
-def test_a_single_subject_is_bootstrapped_over_slices(vqvae_run, pack, tmp_path):
+def test_a_single_subject_has_no_interval_over_subjects(vqvae_run, pack, tmp_path):
     metrics, _ = run_evaluate(vqvae_run(), pack(splits=("train", "test")), tmp_path / "out")
     assert metrics["subjects"] == 1
-    assert metrics["ci_unit"] == "slice"
-    low, high = metrics["ssim"]["ci95"]
-    assert low < high
+    assert metrics["ci_unit"] == "subject"
+    assert metrics["ssim"]["ci95"] is None
+    assert metrics["ssim"]["slices"] == 3
 
 
 def test_files_of_unknown_subject_are_bootstrapped_over_slices(vqvae_run, pack, tmp_path):
@@ -203,6 +218,13 @@ def test_an_earlier_evaluation_is_kept_unless_asked(vqvae_run, pack, tmp_path):
 def test_slices_smaller_than_the_window_are_named(vqvae_run, pack, tmp_path):
     with pytest.raises(CommandError, match=r"6x40_uint8: SSIM needs slices of at least 7x7"):
         run_evaluate(vqvae_run(), pack(shapes=((6, 40, "uint8"),)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_a_prior_is_refused_and_no_folder_is_left(vqvae_run, pixelcnn_run, pack, tmp_path):
+    with pytest.raises(UsageError, match="a run of train-pixelcnn; give a run of train-vqvae"):
+        run_evaluate(pixelcnn_run(vqvae_run()), pack(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_reconstruction_that_is_not_finite_is_named(vqvae_run, pack, tmp_path, monkeypatch):

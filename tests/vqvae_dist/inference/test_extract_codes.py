@@ -98,6 +98,11 @@ def test_patches_lie_in_the_order_of_the_codes() -> None:
     assert patches[0, 1, 1].count_nonzero() == 2
 
 
+def test_a_seed_out_of_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--seed must be from 0 to 2\^63 - 1, got -1"):
+        extract_codes(run=tmp_path, data=tmp_path, output=tmp_path / "codes.h5", seed=-1)
+
+
 def test_zero_views_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--views must be 1 or more, got 0"):
         extract_codes(run=tmp_path, data=tmp_path, output=tmp_path / "codes.h5", views=0)

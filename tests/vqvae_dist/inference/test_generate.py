@@ -113,6 +113,8 @@ def test_pictures_that_are_there_are_kept_unless_asked(draw: Make) -> None:
         ({"top_p": 0.0}, "--top-p must be above 0"),
         ({"top_p": 1.5}, "--top-p must be above 0 and at most 1, got 1.5"),
         ({"num_samples": 0}, "--num-samples must be 1 or more"),
+        ({"seed": -1}, r"--seed must be from 0 to 2\^63 - 1, got -1"),
+        ({"seed": 2**63}, r"--seed must be from 0 to 2\^63 - 1"),
         ({"position": 1.5}, "--position must be from 0 to 1"),
         ({"size": "64"}, "--size must be HEIGHTxWIDTH"),
         ({"class_": "ill"}, "trained without classes"),
@@ -120,6 +122,7 @@ def test_pictures_that_are_there_are_kept_unless_asked(draw: Make) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_refused(draw: Make, flags: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_meant_is_refused(draw: Make, flags: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=message):
         draw("out", **flags)
+    assert not (tmp_path / "out").exists()

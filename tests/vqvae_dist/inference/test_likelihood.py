@@ -91,3 +91,4 @@ def test_an_empty_split_is_named(pack: Make, vqvae_run: Make, pixelcnn_run: Make
         likelihood_map(
             vqvae=vqvae, pixelcnn=pixelcnn_run(vqvae), data=data, split="test", output=tmp_path / "maps"
         )  # fmt: skip
+    assert not (tmp_path / "maps").exists()

@@ -42,12 +42,18 @@ def test_interval_is_the_same_when_drawn_in_portions(monkeypatch):
 
 
 def test_summary_leaves_out_slices_without_the_figure():
+    summary = summarise([None, 1.0, 3.0, None, 2.0], np.array([0, 1, 1, 2, 3]))
+    assert summary == {"slices": 3, "mean": 2.0, "min": 1.0, "max": 3.0, "ci95": (2.0, 2.0)}
+
+
+def test_summary_of_one_subject_has_no_interval():
     summary = summarise([None, 1.0, 3.0, None], np.array([0, 1, 1, 2]))
-    assert summary == {"mean": 2.0, "min": 1.0, "max": 3.0, "ci95": (2.0, 2.0)}
+    assert summary == {"slices": 2, "mean": 2.0, "min": 1.0, "max": 3.0, "ci95": None}
 
 
 def test_summary_of_a_figure_that_no_slice_has_is_empty():
-    assert summarise([None, None], np.array([0, 1])) == {"mean": None, "min": None, "max": None, "ci95": None}
+    empty = {"slices": 0, "mean": None, "min": None, "max": None, "ci95": None}
+    assert summarise([None, None], np.array([0, 1])) == empty
 
 
 def test_bootstrap_of_nothing_is_refused():

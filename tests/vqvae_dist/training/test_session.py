@@ -17,6 +17,7 @@ from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.config_io import changed_settings
 from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.training.runtime import code_version
 
 
 def test_a_new_run_leaves_what_the_contract_says(trainer: Trainer) -> None:
@@ -138,7 +139,8 @@ def test_checkpoints_without_settings_are_not_taken_up(trainer: Trainer) -> None
     trainer.run.config_file.unlink()
     ended = trainer()
     assert ended.status == 2
-    assert "has checkpoints but no config.json" in ended.text
+    assert "checkpoints" in ended.text
+    assert "no config.json" in ended.text
 
 
 def test_a_refused_command_leaves_no_run_behind(trainer: Trainer) -> None:
@@ -303,3 +305,50 @@ def test_changed_settings_take_resolved_milestones_for_the_shares_they_were() ->
     stored = {"settings": to_json(config()), "resolved": {"milestones": [500], "warmup": 0}}
     assert changed_settings(json.loads(json.dumps(stored)), config(optim={"milestones": [500]})) == []
     assert changed_settings(stored, config(optim={"milestones": [400]})) == ["optim.milestones [0.5] -> [400]"]
+
+
+def test_a_new_run_is_not_mixed_with_other_files(trainer: Trainer) -> None:
+    picture = trainer.run.images / "step_00000008.png"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"mine")
+    ended = trainer()
+    assert ended.status == 2
+    assert "images" in ended.text
+    assert picture.read_bytes() == b"mine"
+
+
+def test_a_file_as_run_folder_is_refused(trainer: Trainer) -> None:
+    trainer.run.path.parent.mkdir(parents=True, exist_ok=True)
+    trainer.run.path.write_text("mine")
+    ended = trainer()
+    assert ended.status == 2
+    assert "is a file" in ended.text
+
+
+def test_a_completed_run_without_checkpoints_is_not_extended_from_nothing(trainer: Trainer) -> None:
+    trainer()
+    shutil.rmtree(trainer.run.checkpoints)
+    weights = (trainer.run.model / "model.safetensors").read_bytes()
+    ended = trainer({"schedule.steps": 20})
+    assert ended.status == 2
+    assert "--fresh" in ended.text
+    assert (trainer.run.model / "model.safetensors").read_bytes() == weights
+
+
+def test_a_damaged_summary_does_not_stop_a_run(trainer: Trainer) -> None:
+    trainer({"schedule.steps": 4})
+    trainer.run.summary_file.write_text("{")
+    assert trainer({"schedule.steps": 8, "optim.milestones": [2]}).status == 0
+    assert (trainer.run.read_summary() or {})["step"] == 8
+
+
+@pytest.mark.parametrize(("before", "warned"), [("abc", True), ("", False)])
+def test_another_version_of_the_code_is_said_where_both_are_known(trainer: Trainer, before: str, warned: bool) -> None:
+    trainer()
+    file = trainer.run.config_file
+    stored = read_json(file)
+    stored["attempts"][0]["code"] = before
+    file.write_text(json.dumps(stored))
+    ended = trainer({"schedule.steps": 12})
+    assert ended.status == 0, ended.text
+    assert ("was trained with code" in ended.text) == (warned and bool(code_version()))
