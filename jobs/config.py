@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError
 from vqvae_dist.config import check, config
-from vqvae_dist.config_io import did_you_mean
+from vqvae_dist.config_io import Layer, did_you_mean, preset_layer, toml_layer
 
 T = TypeVar("T")
 
@@ -187,6 +188,14 @@ class Selection:
 
     def __str__(self) -> str:
         return f"{'max' if self.largest else 'min'} {self.metric}"
+
+
+def base_layer(base: str, source: str) -> Layer:
+    """The settings of a ``base``, a preset or a TOML file; UsageError names ``source``, which asks for it."""
+    try:
+        return toml_layer(Path(base)) if base.endswith(".toml") else preset_layer(base)
+    except UsageError as error:
+        raise UsageError(f"{source}: base: {error}") from None
 
 
 def read_strictly(kind: type[T], values: Mapping[str, Any], source: str) -> T:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.console import UsageError
-from jobs.config import RESOURCE_KEYS, Settings
+from jobs.config import RESOURCE_KEYS, Settings, base_layer
 from vqvae_dist.config import PixelCNNConfig
-from vqvae_dist.config_io import Layer, compose, did_you_mean, nest, preset_layer, toml_layer
+from vqvae_dist.config_io import Layer, compose, did_you_mean, nest
 
 TRAIN_PRIOR = "train-pixelcnn"
 
@@ -142,8 +142,8 @@ def _read_stage(name: str, table: Settings, path: Path) -> PipelineStage:
     resources = {key: value for key, value in table.items() if key in RESOURCE_KEYS}
     rest = {key: value for key, value in table.items() if key not in RESOURCE_KEYS}
     if name == TRAIN_PRIOR:
-        base = rest.pop("base", "pixelcnn")
-        base = str((path.parent / base).resolve()) if str(base).endswith(".toml") else base
+        base = str(rest.pop("base", "pixelcnn"))
+        base = str((path.parent / base).resolve()) if base.endswith(".toml") else base
         stage = PipelineStage(name, rest, resources, base)
         compose_prior(stage, source=f"{path} [pipeline.{name}]", codes=Path("codes.h5"))
         return stage
@@ -156,16 +156,19 @@ def _read_stage(name: str, table: Settings, path: Path) -> PipelineStage:
 
 
 def compose_prior(
-    stage: PipelineStage, *, source: str, codes: Path, group: str = "", mode: str = "auto"
+    stage: PipelineStage, *, source: str, codes: Path, tracking: Settings | None = None
 ) -> PixelCNNConfig:
-    """The settings of the pipeline's PixelCNN; UsageError for a setting that doesn't fit."""
+    """The settings of the pipeline's PixelCNN; UsageError for a setting that doesn't fit.
+
+    ``tracking`` is the chosen member's, for what neither the stage nor its base says.
+    """
     for key in ("data.path", "output_dir"):
         if key in stage.options:
             raise UsageError(f"{source}: {key} is the pipeline's to choose; leave it out")
-    base = toml_layer(Path(stage.base)) if stage.base.endswith(".toml") else preset_layer(stage.base)
-    tracking = Layer("profile", {"tracking": {"mode": mode, "group": group}})
+    inherited = Layer("the chosen member", {"tracking": tracking or {}})
     paths = Layer("pipeline", {"data": {"path": str(codes)}})
-    return compose(PixelCNNConfig, tracking, base, Layer(source, nest(stage.options)), paths)
+    own = Layer(source, nest(stage.options))
+    return compose(PixelCNNConfig, inherited, base_layer(stage.base, source), own, paths)
 
 
 def command_line(stage: PipelineStage, folder: PipelineFolder, *, vqvae: Path, data: str) -> list[str]:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from data_tools.console import CommandError, say
 from jobs.collect import choose_best, write_best
-from jobs.folder import Plan, SweepFolder, to_toml, write_file_once
+from jobs.config import Settings
+from jobs.folder import Plan, SweepFolder, read_member_settings, to_toml, write_file_once
 from jobs.pipeline import TRAIN_PRIOR, PipelineFolder, PipelineStage, command_line, compose_prior
 from jobs.report import write_report
 from jobs.sweep import data_digest
 from vqvae_dist.config import PixelCNNConfig
-from vqvae_dist.config_io import changed_settings, flatten, to_json
+from vqvae_dist.config_io import changed_settings, flatten, nest, to_json
 from vqvae_dist.files import sha256_file, write_json
 from vqvae_dist.run_folder import RunFolder, read_json
 
@@ -37,7 +38,8 @@ def run_stage(folder: SweepFolder, plan: Plan, stage: PipelineStage, *, run: Cal
     target.path.mkdir(parents=True, exist_ok=True)
     vqvae = folder.run(chosen).path
     if stage.name == TRAIN_PRIOR:
-        return run(_prior_command(plan, stage, target, vqvae))
+        member = nest(read_member_settings(folder, [chosen])[chosen])
+        return run(_prior_command(plan, stage, target, vqvae, tracking=member["tracking"]))
     return _run_once(plan, stage, target, vqvae, run)
 
 
@@ -69,11 +71,11 @@ def stage_key(stage: PipelineStage, target: PipelineFolder, vqvae: Path) -> str:
     return hashlib.sha256(json.dumps([stage.options, weights], sort_keys=True).encode()).hexdigest()
 
 
-def _prior_command(plan: Plan, stage: PipelineStage, target: PipelineFolder, vqvae: Path) -> list[str]:
+def _prior_command(
+    plan: Plan, stage: PipelineStage, target: PipelineFolder, vqvae: Path, *, tracking: Settings
+) -> list[str]:
     """Train the prior, or go on with it; afresh where it was trained on other codes or with other settings."""
-    config = compose_prior(
-        stage, source="[pipeline.train-pixelcnn]", codes=target.codes, group=plan.name, mode=plan.profile.wandb_mode
-    )
+    config = compose_prior(stage, source="[pipeline.train-pixelcnn]", codes=target.codes, tracking=tracking)
     settings = {key: value for key, value in flatten(to_json(config)).items() if key != "output_dir"}
     write_file_once(target.prior_settings, to_toml(settings).encode())
     arguments = command_line(stage, target, vqvae=vqvae, data=plan.data_path)
@@ -85,4 +87,4 @@ def _differs(prior: RunFolder, config: PixelCNNConfig, codes: Path) -> bool:
     if not prior.config_file.is_file():
         return False
     stored = prior.read_config()
-    return bool(changed_settings(stored, config)) or stored["data_digest"] != data_digest(TRAIN_PRIOR, codes, codes)
+    return bool(changed_settings(stored, config)) or stored["data_digest"] != data_digest(TRAIN_PRIOR, codes)

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 
 from data_tools.console import CommandError, UsageError, warn
 from data_tools.slicefile import SliceReader
-from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, read_strictly
+from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, base_layer, read_strictly
 from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import (
@@ -24,11 +24,9 @@ from vqvae_dist.config_io import (
     compose,
     flatten,
     nest,
-    preset_layer,
     preset_names,
     read_toml,
     run_id,
-    toml_layer,
 )
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -47,7 +45,7 @@ class Member:
     @property
     def label(self) -> str:
         """The point in words: ``lr 1e-3 · milestones 6000 9000``."""
-        return " · ".join(f"{key.split('.', 1)[-1]} {value_text(value)}" for key, value in self.point.items())
+        return point_text(self.point)
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,14 @@ def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
         raise UsageError(f"{path}: name must be letters, digits, '.', '_', '-' (it names a folder), got {table.name!r}")
     asked, stages = _read_pipeline(pipeline, table, path)
     layers = [Layer("profile", {"tracking": {"mode": wandb_mode, "group": table.name}}), *_base(table, path)]
-    digest = cache(partial(data_digest, table.stage, source=path))  # members mostly share a file
+    digest = cache(partial(_checked_digest, table.stage, path))  # members mostly share a file
+    axes = _axes(table, path)
     members = tuple(
         Member(run_id(config, digest(Path(config.data.path))), point, config)
-        for point in _points(table, path)
+        for point in _points(axes, path)
         for config in [_compose_member(point, table, layers, asked, path)]
     )
-    _refuse_duplicates(members, path)
+    _refuse_duplicates(members, axes, path)
     return Sweep(table.name, table.stage, _selection(members, table, path), members, stages, path)
 
 
@@ -104,24 +103,35 @@ def _base(table: SweepTable, path: Path) -> list[Layer]:
     if not table.base:
         return []
     beside = path.parent / table.base
-    if table.base.endswith(".toml"):
-        return [toml_layer(beside)]
-    if table.base not in preset_names() and beside.is_file():
+    if table.base not in preset_names() and not table.base.endswith(".toml") and beside.is_file():
         raise UsageError(f"{path}: base {table.base!r} is a file without .toml; name it {table.base}.toml")
-    return [preset_layer(table.base)]
+    return [base_layer(str(beside) if table.base.endswith(".toml") else table.base, str(path))]
 
 
-def _points(table: SweepTable, path: Path) -> Iterator[Settings]:
-    """Every combination of a grid point, a row of the zip, and one of the points; the first key is the slowest."""
+class Axis(NamedTuple):
+    """One of the things that a sweep file varies."""
+
+    where: str
+    entries: list[Settings]
+
+
+def _axes(table: SweepTable, path: Path) -> list[Axis]:
+    """The keys of the grid, the rows of the zip, and the points."""
     lengths = {key: len(values) for key, values in table.zip.items()}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"{path}: [zip] walks lists together, but they differ in length: {lengths}")
     for key, values in {**table.grid, **table.zip}.items():
         if not values:
             raise UsageError(f"{path}: {key} has an empty list: no members")
-    grid = [dict(zip(table.grid, values, strict=True)) for values in itertools.product(*table.grid.values())]
     rows = [dict(zip(table.zip, values, strict=True)) for values in zip(*table.zip.values(), strict=True)]
-    for parts in itertools.product(grid, rows or [{}], table.points or [{}]):
+    axes = [Axis(f"[grid] {key}", [{key: value} for value in values]) for key, values in table.grid.items()]
+    axes += [Axis("[zip]", rows), Axis("[[points]]", list(table.points))]
+    return [axis for axis in axes if axis.entries]
+
+
+def _points(axes: list[Axis], path: Path) -> Iterator[Settings]:
+    """Every combination of an entry of each axis; the first axis is the slowest."""
+    for parts in itertools.product(*(axis.entries for axis in axes)):
         point: Settings = {}
         for part in parts:
             twice = sorted(point.keys() & part.keys())
@@ -165,10 +175,9 @@ def _selection(members: tuple[Member, ...], table: SweepTable, path: Path) -> Se
 
 
 def _check_milestones(config: TrainConfig, own: Settings, path: Path) -> None:
-    milestones, steps = config.milestones, config.schedule.steps
-    if any(a >= b for a, b in itertools.pairwise(milestones)):
-        raise UsageError(f"{path}: optim.milestones must be rising, got steps {value_text(list(milestones))}")
-    late = [milestone for milestone in milestones if milestone >= steps]
+    """Warn of milestones that come too late; UsageError where the sweep file itself sets them and the steps."""
+    steps = config.schedule.steps
+    late = [milestone for milestone in config.milestones if milestone >= steps]
     if late:
         text = f"{path}: optim.milestones {value_text(late)} must lie below schedule.steps {steps}"
         if {"optim.milestones", "schedule.steps"} <= own.keys():
@@ -176,10 +185,18 @@ def _check_milestones(config: TrainConfig, own: Settings, path: Path) -> None:
         warn(f"{text}; the learning rate never falls there")
 
 
-def data_digest(stage: str, data: Path, source: Path) -> str:
-    """The digest written into a data file when it was made; CommandError if it is missing or not of our format."""
+def _checked_digest(stage: str, path: Path, data: Path) -> str:
+    """``data_digest`` for a sweep file that names ``data``; UsageError names the file and the key."""
     if str(data) in ("", "."):
-        raise UsageError(f"{source}: data.path is missing; put it under [set]")
+        raise UsageError(f"{path}: data.path is missing; put it under [set]")
+    try:
+        return data_digest(stage, data)
+    except CommandError as error:
+        raise UsageError(f"{path}: data.path: {error}") from None
+
+
+def data_digest(stage: str, data: Path) -> str:
+    """The digest written into a data file when it was made; CommandError if it is missing or not of our format."""
     if stage == "train-vqvae":
         with SliceReader(data) as reader:
             return reader.digest
@@ -193,12 +210,28 @@ def data_digest(stage: str, data: Path, source: Path) -> str:
     return str(digest)
 
 
-def _refuse_duplicates(members: tuple[Member, ...], path: Path) -> None:
-    first: dict[str, Member] = {}
-    for member in members:
-        twin = first.setdefault(member.run_id, member)
-        if twin is not member:
-            raise UsageError(f"{path}: two members are the same run: {twin.label or 'all'} and {member.label}")
+def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path) -> None:
+    """Raise UsageError for members of one run id, naming the entries of the sweep file by which they differ."""
+    chosen = itertools.product(*(range(len(axis.entries)) for axis in axes))
+    first: dict[str, tuple[int, ...]] = {}
+    for member, here in zip(members, chosen, strict=True):
+        there = first.setdefault(member.run_id, here)
+        if there is not here:
+            texts = [
+                f"{axis.where} {_entry(axis, a)} and {_entry(axis, b)}"
+                for axis, a, b in zip(axes, there, here, strict=True)
+                if a != b
+            ]
+            raise UsageError(f"{path}: two members are the same run: {'; '.join(texts)}")
+
+
+def _entry(axis: Axis, number: int) -> str:
+    return f"entry {number + 1} ({point_text(axis.entries[number])})"
+
+
+def point_text(point: Settings) -> str:
+    """Some settings in words: ``lr 1e-3 · milestones 6000 9000``."""
+    return " · ".join(f"{key.split('.', 1)[-1]} {value_text(value)}" for key, value in point.items())
 
 
 def value_text(value: Any) -> str:

@@ -55,7 +55,7 @@ def run_unit(folder: str, unit: str) -> None:
 def run_training(arguments: list[str], attempt: Attempt, *, signals: StopSignals) -> str:
     """Run a ``vqvae_dist`` command in this process."""
     from vqvae_dist.cli import run_command_line
-    from vqvae_dist.training.session import OtherRankError
+    from vqvae_dist.run_folder import OtherRankError
     from vqvae_dist.training.stop import request_stop
 
     signals.tell(request_stop)

@@ -36,6 +36,11 @@ def test_options_and_resources_of_a_stage_are_told_apart() -> None:
             {"train-pixelcnn": {"data.path": "x.h5"}},
             "data.path is the pipeline's to choose",
         ),
+        (
+            ["extract-codes", "train-pixelcnn"],
+            {"train-pixelcnn": {"base": "pixelcn"}},
+            "sweep.toml [pipeline.train-pixelcnn]: base: no preset 'pixelcn'",
+        ),
     ],
 )
 def test_wrong_pipeline_is_refused_in_words(

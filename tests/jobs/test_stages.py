@@ -114,6 +114,25 @@ def test_prior_goes_on_with_more_steps_and_starts_afresh_with_other_settings(
     assert "--fresh" in line.asked[0]
 
 
+@pytest.mark.parametrize(
+    ("sweep", "prior", "expected"),
+    [
+        ("", "", ("disabled", "trial", ())),  # of the base, smoke
+        ('"tracking.mode" = "offline"\n"tracking.tags" = ["a"]\n', "", ("offline", "trial", ("a",))),
+        ('"tracking.mode" = "offline"\n', '"tracking.mode" = "online"\n', ("online", "trial", ())),
+    ],
+)
+def test_prior_is_tracked_as_the_chosen_member_is_unless_it_says_otherwise(
+    tmp_path: Path, packed: Path, sweep: str, prior: str, expected: tuple[str, str, tuple[str, ...]]
+) -> None:
+    folder, plan = make_sweep(tmp_path, packed, sweep + GRID + PIPELINE + prior)
+    finish_run(folder, plan.members[0].run_id)
+    Line(folder, plan).run()
+    settings = folder.pipeline(plan.members[0].run_id).prior_settings
+    tracking = compose(PixelCNNConfig, toml_layer(settings)).tracking
+    assert (tracking.mode, tracking.group, tracking.tags) == expected
+
+
 def test_best_is_the_completed_member_with_the_best_value(line: Line) -> None:
     runs = [member.run_id for member in line.plan.members]
     finish_run(line.folder, runs[3], value=0.95, state="running")

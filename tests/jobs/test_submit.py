@@ -19,6 +19,7 @@ from tests.jobs.sweep_files import GRID, finish_run, make_sweep, write_sweep_fil
 from tests.jobs.test_launch import SLURM, programs  # noqa: F401  (a fixture)
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import compose, toml_layer
+from vqvae_dist.training.runtime import code_version
 
 LOCAL = Profile(executor="local", array_parallelism=1)
 STAGES = '[pipeline]\nthen = ["extract-codes", "evaluate", "report"]\n'
@@ -169,6 +170,7 @@ def test_snapshot_is_whole_and_made_once_for_each_version(tmp_path: Path, packed
     code = take_snapshot(folder)
     assert {path.name for path in code.iterdir()} == {*PACKAGES, DONE}
     assert (code / "vqvae_dist" / "presets" / "smoke.toml").is_file()
+    assert json.loads((code / DONE).read_text())["commit"] == code_version()
     before = (code / DONE).stat().st_mtime_ns
     assert take_snapshot(folder) == code == snapshot_path(folder)
     assert (code / DONE).stat().st_mtime_ns == before

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.console import CommandError, UsageError
+from data_tools.console import UsageError
 from jobs.sweep import Sweep, read_sweep, value_text
 from tests.jobs.sweep_files import GRID, write_sweep_file
 
@@ -72,12 +72,23 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        ('[grid]\n"optim.lr" = [1e-3, 0.001]', "two members are the same run: lr 1e-3 and lr 1e-3"),
+        (
+            '[grid]\nseed = [1, 2]\n"optim.lr" = [1e-2, 1e-3, 0.001]',
+            "two members are the same run: [grid] optim.lr entry 2 (lr 1e-3) and entry 3 (lr 1e-3)",
+        ),
+        (
+            '[grid]\n"optim.milestones" = [[20], [0.5]]\n[[points]]\nseed = 1\n[[points]]\nseed = 2',
+            "[grid] optim.milestones entry 1 (milestones 20) and entry 2 (milestones 0.5)",
+        ),
+        (
+            '[zip]\n"optim.lr" = [1e-3, 1e-3]\nseed = [1, 1]',
+            "[zip] entry 1 (lr 1e-3 · seed 1) and entry 2 (lr 1e-3 · seed 1)",
+        ),
         ('[grid]\n"optim.milestones" = [[10, 50]]', "optim.milestones 50 must lie below schedule.steps 40"),
         ('[grid]\n"optim.milestones" = [[20, 10]]', "optim.milestones must be rising"),
-        ('[grid]\n"optim.milestones" = [[0.5, 5]]', "optim.milestones must be rising, got steps 20 5"),
+        ('[grid]\n"optim.milestones" = [[0.5, 5]]', "optim.milestones must be rising; in steps they are [20, 5]"),
         ('[grid]\n"optim.lrr" = [1e-3]', "unknown setting optim.lrr; did you mean optim.lr?"),
-        ('[grid]\n"optim.lr" = ["fast"]', 'optim.lr must be number, got "fast"'),
+        ('[grid]\n"optim.lr" = ["fast"]', 'optim.lr must be a number, got "fast"'),
         ('[grid]\n"optim.lr" = []', "optim.lr has an empty list"),
         ('[grid]\n"optim.lr" = 1e-3', "grid.optim.lr must be array, got 0.001"),
         ('[grid]\n"optim.lr" = [1e-3]\n[zip]\n"optim.lr" = [1e-4]', "optim.lr is varied in two tables"),
@@ -127,12 +138,30 @@ def test_missing_name_is_said(tmp_path: Path, packed: Path) -> None:
         read_sweep(file, wandb_mode="disabled")
 
 
-def test_data_file_that_is_missing_or_not_ours_is_refused(tmp_path: Path, packed: Path) -> None:
-    with pytest.raises(CommandError, match=r"nowhere\.h5"):
-        read(tmp_path, tmp_path / "nowhere.h5")
+def test_data_file_that_is_missing_or_not_ours_is_refused(tmp_path: Path, codes: Path) -> None:
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(CommandError, match=r"text\.h5"):
-        read(tmp_path, tmp_path / "text.h5")
+    for data in (tmp_path / "nowhere.h5", tmp_path / "text.h5", codes):
+        with pytest.raises(UsageError, match=rf"sweep\.toml: data\.path: .*{data.name}"):
+            read(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("smok", "sweep.toml: base: no preset 'smok'; there are"),
+        ("gone.toml", "gone.toml: No such file"),
+        ("broken.toml", "broken.toml: not valid TOML"),
+    ],
+)
+def test_wrong_base_is_refused_with_the_sweep_file_that_names_it(
+    tmp_path: Path, packed: Path, base: str, message: str
+) -> None:
+    (tmp_path / "broken.toml").write_text("[")
+    file = write_sweep_file(tmp_path, packed)
+    file.write_text(file.read_text().replace('"smoke"', f'"{base}"'))
+    with pytest.raises(UsageError, match=r"sweep\.toml: base: ") as refusal:
+        read_sweep(file, wandb_mode="disabled")
+    assert message in str(refusal.value)
 
 
 def test_sweep_of_priors_takes_codes_and_not_slices(tmp_path: Path, packed: Path, codes: Path) -> None:
@@ -141,7 +170,7 @@ def test_sweep_of_priors_takes_codes_and_not_slices(tmp_path: Path, packed: Path
     sweep = read_sweep(file, wandb_mode="disabled")
     assert (len(sweep.members), str(sweep.select)) == (2, "min validate/bits_per_code")
     file.write_text(file.read_text().replace(str(codes), str(packed)))
-    with pytest.raises(CommandError, match="not a file of codes"):
+    with pytest.raises(UsageError, match=r"sweep\.toml: data\.path: .*not a file of codes"):
         read_sweep(file, wandb_mode="disabled")
 
 
@@ -160,3 +189,9 @@ def test_selection_becomes_the_metric_of_each_best_checkpoint(tmp_path: Path, pa
 )
 def test_values_are_written_as_people_write_them(value: object, text: str) -> None:
     assert value_text(value) == text
+
+
+def test_sweep_that_the_documentation_shows_is_the_file_beside_it() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    _, shown = (docs / "sweeps" / "lr_milestones.toml").read_text().split("\n", 1)
+    assert f"```toml\n{shown}```" in (docs / "sweeps.md").read_text()
