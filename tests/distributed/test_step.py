@@ -14,6 +14,8 @@ from tests.processes import finish, run, start
 from tests.trainings import Settings, command_line, settings_of, train, train_in_process
 from vqvae_dist.run_folder import RunFolder, read_json
 
+pytestmark = pytest.mark.slow  # several processes, each of which imports torch
+
 SHORT = {"schedule.steps": 8, "schedule.validate_every": 8, "schedule.checkpoint_every": 8}
 
 

@@ -14,6 +14,9 @@ from tests.trainings import Outcome, Settings, outcome, settings_of, train_in_pr
 Runner = Callable[..., Outcome]
 
 
+pytestmark = pytest.mark.slow  # several processes, each of which imports torch
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path, codes: Path) -> Runner:
     """``trained(stage, processes, float64, **dotted changes)`` trains once and remembers."""

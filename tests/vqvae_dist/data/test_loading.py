@@ -18,6 +18,7 @@ def slices_of(path: str) -> TrainingSlices:
     return TrainingSlices(path, DataConfig(path=path, crop=24), seed=0, batch_size=4, rank=0, share=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_reading_ahead_gives_the_batches_in_order(packed: Path, workers: int) -> None:
     slices = slices_of(str(packed))
@@ -54,6 +55,7 @@ def read_and_die(path: str, pids: str) -> None:
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_training_is_killed(packed: Path, tmp_path: Path) -> None:
     (process,) = start(read_and_die, str(packed), str(tmp_path / "pids"), log=tmp_path / "log")
     process.join(60)
