@@ -22,17 +22,17 @@ TABLE = {
         Kill(phase="exported, no summary yet"),
         Kill(phase="writing the summary", call=2),
     ],
-    "vqvae, bf16, worker": [Kill(phase="drawing"), Kill(phase="restoring"), Kill(seconds=0.3), Kill(seconds=0.05)],
+    "vqvae, bf16, worker": [Kill(phase="drawing"), Kill(phase="restoring"), Kill(seconds=0.02), Kill(seconds=0.0)],
     "vqvae, 2 processes, accumulation": [
         Kill(phase="validating"),
         Kill(phase="after a step", call=2),
-        Kill(seconds=0.2),
+        Kill(seconds=0.02),
     ],
     "vqvae, gradient codebook": [
         Kill(phase="saving: before the rename", call=2),
         Kill(phase="saving: renamed, not yet latest", call=LAST_SAVE - 1),  # nothing is saved after it
     ],
-    "pixelcnn, accumulation": [Kill(phase="cutting metrics"), Kill(phase="validating", call=2), Kill(seconds=0.1)],
+    "pixelcnn, accumulation": [Kill(phase="cutting metrics"), Kill(phase="validating", call=2), Kill(seconds=0.02)],
     "pixelcnn, 2 processes": [Kill(phase="saving: tensors", call=2)],
 }
 
@@ -43,12 +43,12 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path: Path, packed: Path, code
     case = CASES[name]
     data = packed if case.stage == "train-vqvae" else codes
     run_through(case, data, tmp_path / "unbroken", [])
-    run_through(case, data, tmp_path / "killed", TABLE[name])
-    # Kills by time stand last: on a fast machine the run may end before they come, and then there is no more to kill.
+    landed = run_through(case, data, tmp_path / "killed", TABLE[name])
+    assert landed == len(TABLE[name]), "the run completed before every kill had come"
     assert hits(tmp_path / "killed") == [kill.phase for kill in TABLE[name] if kill.phase]
     assert differences(tmp_path / "unbroken" / "run", tmp_path / "killed" / "run") == []
 
 
 def test_the_table_hits_every_phase() -> None:
     assert {kill.phase for kills in TABLE.values() for kill in kills if kill.phase} == set(PHASES)
-    assert sum(bool(kill.phase) for kills in TABLE.values() for kill in kills) >= 20
+    assert sum(map(len, TABLE.values())) >= 20
