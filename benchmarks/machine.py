@@ -21,9 +21,9 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, with ``-dirty`` where it was edited."""
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    """The commit of the checkout, with ``-dirty`` where it was edited; results that were just written don't count."""
+    found = _git("rev-parse", "--short=12", "HEAD")
+    return f"{found}-dirty" if _git("status", "--porcelain", "--", ".", ":!docs/results") else found
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -31,6 +31,10 @@ def provenance(command: str) -> dict[str, Any]:
     from importlib.metadata import version
 
     return {"command": command, "machine": machine(), "commit": commit(), "torch": version("torch")}
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _cpuinfo() -> list[str]:
