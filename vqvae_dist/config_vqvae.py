@@ -7,7 +7,10 @@ from typing import Literal
 from vqvae_dist.config_base import Split, below_one, check, config, not_negative, not_test, positive, scored_by
 from vqvae_dist.config_training import TrainConfig
 
-VQVAE_METRICS = ("ssim", "ssim_foreground", "psnr", "mse", "usage", "perplexity", "perplexity_foreground")
+VQVAE_METRICS = (
+    "ssim", "ssim_foreground", "psnr", "mse", "black_error",
+    "usage", "perplexity", "perplexity_foreground", "background_codes",
+)  # fmt: skip
 """What a validation measures, under ``validate/``."""
 
 

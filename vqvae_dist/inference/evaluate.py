@@ -26,7 +26,7 @@ from vqvae_dist.metrics.image import FOREGROUND_THRESHOLD, SliceScores
 from vqvae_dist.metrics.interval import Summary, summarise
 from vqvae_dist.metrics.rate import bits_per_pixel, nominal_bits
 
-SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground")
+SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground", "black_error")
 
 MODELS = ("unigram", "context", "prior")
 """Models that codes are charged under."""

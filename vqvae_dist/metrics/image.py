@@ -46,6 +46,9 @@ class SliceScores(NamedTuple):
     """In dB against a peak of 1; None where both images are equal."""
     mse: float
     mse_foreground: float | None
+    black_error: float | None
+    """Mean of the reconstruction where the original is exactly 0: a constant error in black costs full-frame SSIM
+    dearly (.002 costs about .03). None where nothing is black."""
     dead: bool
     """The head is not in the reconstruction; never True where there is too little foreground to judge."""
 
@@ -143,11 +146,13 @@ def _scores(
 ) -> SliceScores:
     mse = float(squared_error.mean())
     psnr = -10 * math.log10(mse) if mse > 0 else None
+    black = original == 0
+    black_error = float(reconstruction[black].mean()) if black.any() else None
     if np.count_nonzero(mask) < MIN_FOREGROUND_PIXELS:
-        return SliceScores(mean_ssim, None, psnr, mse, None, dead=False)
+        return SliceScores(mean_ssim, None, psnr, mse, None, black_error, dead=False)
     inside = float(full_map[mask].mean())
     dead = inside < DEAD_SSIM or bool(reconstruction[mask].mean() < DEAD_INTENSITY * original[mask].mean())
-    return SliceScores(mean_ssim, inside, psnr, mse, float(squared_error[mask].mean()), dead)
+    return SliceScores(mean_ssim, inside, psnr, mse, float(squared_error[mask].mean()), black_error, dead)
 
 
 def _mirror_borders(x: Tensor) -> Tensor:

@@ -93,6 +93,8 @@ class Loop:
             self.window.add(time.monotonic() - began, waited, shape=tuple(batch[0].shape))
             self.count_skipped(report)
             progress.step += 1
+            if report.warning:
+                self.announce(report.warning)
             self.step_edge(report)
             if report.stop and progress.step < schedule.steps:
                 self.write_summary("stopped")
@@ -169,6 +171,12 @@ class Loop:
             self.tracker.picture(step, "images/validate", picture)
         for name, counts in self.stage.histograms().items():
             self.tracker.histogram(step, name, counts)
+
+    def announce(self, warning: str) -> None:
+        """Say what went wrong, and keep it in summary.json and W&B's summary."""
+        self.tell(warning, as_warning=True)
+        self.progress.warnings = [*self.progress.warnings, warning]
+        self.write_summary("running")
 
     def speed(self) -> dict[str, float]:
         """Close the log window: its speed and the share of time spent waiting for data."""

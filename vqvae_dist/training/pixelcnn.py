@@ -87,6 +87,7 @@ class PixelCNNStage:
             share=self.share,
         )
         self.order = self.codes.order
+        self.memory: dict[str, Tensor] = {}
         self.validation = PixelCNNValidation(config, self.runtime, reader)
 
     def batches(self, steps: range) -> Iterator[CodesBatch]:

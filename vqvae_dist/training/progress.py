@@ -25,6 +25,7 @@ class Progress:
     final: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
     windows: list[float] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def slices_per_second(self) -> float | None:
@@ -66,6 +67,7 @@ def summary(config: TrainConfig, session: Session, progress: Progress, state: st
         "slices_per_second": progress.slices_per_second,
         "best": progress.best,
         "final": progress.final,
+        "warnings": progress.warnings,
         "precision": precision.mixed,
         "compile": precision.compile,
     }

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from data_tools.console import CommandError
@@ -26,6 +26,8 @@ class StepReport(NamedTuple):
     """False for a float16 step skipped for non-finite gradients."""
     stop: bool
     """A process was asked to stop."""
+    warning: str = ""
+    """What has to be said aloud, once; mostly empty."""
 
 
 class Stage(Protocol):
@@ -38,6 +40,8 @@ class Stage(Protocol):
     averaged: AveragedModel | None
     optimizer: torch.optim.Optimizer
     order: SampleOrder
+    memory: dict[str, Tensor]
+    """What a checkpoint keeps beside model and optimizer, on the CPU; filled in place."""
 
     def batches(self, steps: range) -> Iterator[Any]:
         """This process's share of each step's batch."""

@@ -21,7 +21,8 @@ def state_parts(stage: Stage) -> dict[str, dict[str, Tensor]]:
     for number, values in stage.optimizer.state_dict()["state"].items():
         optimizer |= {f"{number}.{name}": value for name, value in values.items()}
     parts = {"model": stage.model.state_dict(), "optimizer": optimizer}
-    return parts | ({"averaged": stage.averaged.state_dict()} if stage.averaged else {})
+    parts |= {"averaged": stage.averaged.state_dict()} if stage.averaged else {}
+    return parts | ({"memory": stage.memory} if stage.memory else {})
 
 
 def restore(stage: Stage, checkpoints: Checkpoints, session: Session) -> Progress:
@@ -55,6 +56,8 @@ def load_parts(stage: Stage, checkpoint: Checkpoint) -> None:
     stage.model.load_state_dict(checkpoint.tensors["model"])
     if stage.averaged:
         stage.averaged.load_state_dict(checkpoint.tensors["averaged"])
+    for name, tensor in checkpoint.tensors.get("memory", {}).items():
+        stage.memory[name].copy_(tensor)
     parameters = [parameter for group in stage.optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in checkpoint.tensors.get("optimizer", {}).items():

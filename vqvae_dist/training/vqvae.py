@@ -21,6 +21,7 @@ from vqvae_dist.models.quantizer import SAMPLES, CodeStatistics
 from vqvae_dist.models.vqvae import VQVAE
 from vqvae_dist.pictures import Picture
 from vqvae_dist.run_folder import Attempt
+from vqvae_dist.training.codebook_health import CodebookHealth
 from vqvae_dist.training.compiling import Compiling
 from vqvae_dist.training.loop import run_stage
 from vqvae_dist.training.losses import Losses, vqvae_losses
@@ -83,7 +84,9 @@ class VQVAEStage:
             share=self.share,
         )
         self.order = self.slices.order
-        self.epoch_counts = np.zeros(config.model.codebook_size)
+        self.health = CodebookHealth(self.quantizer, self.order)
+        self.memory = self.health.memory
+        self.picture_counts = np.zeros(config.model.codebook_size)
         self.validation = VQVAEValidation(config, self.runtime, SliceReader(path))
 
     def batches(self, steps: range) -> Iterator[SliceBatch]:
@@ -109,9 +112,11 @@ class VQVAEStage:
                 self.averaged.update_parameters(self.model)
         values = {"loss": total, "reconstruction": reconstruction, "commitment": commitment, "lr": lr}
         values |= {"grad_norm": float(norm), "revived": float(self.quantizer.revived)}
+        warning = ""
         if statistics is not None:
-            values["quantization_error"] = float(statistics.error / statistics.counts.sum().clamp_min(1.0))
-        return StepReport(values, stepped, stop > 0)
+            health, warning = self.health.after(step, statistics)
+            values |= health
+        return StepReport(values, stepped, stop > 0, warning)
 
     def micro_batches(self, batch: SliceBatch) -> Iterator[tuple[Tensor, Tensor, bool]]:
         """Images, keys, and whether these are the last, a micro-batch at a time."""
@@ -143,7 +148,7 @@ class VQVAEStage:
         """Initialise, or move averages and revive: once an optimizer step, alike on all ranks."""
         if statistics is not None:
             self.quantizer.update(statistics)
-            self.epoch_counts += statistics.counts.double().cpu().numpy()
+            self.picture_counts += statistics.counts.double().cpu().numpy()
         elif self.samples_a_slice(step):
             mine = torch.cat([part.samples for part in parts if part.samples is not None])  # (b, S, D)
             samples = self.runtime.gather_slots(mine).flatten(0, 2)  # ranks hold successive slices of the batch
@@ -173,7 +178,7 @@ class VQVAEStage:
 
     def histograms(self) -> dict[str, npt.NDArray[np.float64]]:
         """How often each code was chosen since the last picture."""
-        counts, self.epoch_counts = self.epoch_counts, np.zeros_like(self.epoch_counts)
+        counts, self.picture_counts = self.picture_counts, np.zeros_like(self.picture_counts)
         return {"codebook/counts": counts} if counts.any() else {}
 
     def description(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from vqvae_dist.models.vqvae import VQVAE
 from vqvae_dist.pictures import Picture, comparison_picture
 from vqvae_dist.training.runtime import Runtime
 
-SCORES = ("ssim", "ssim_foreground", "psnr", "mse")
+SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "black_error")
 
 BATCH = 8
 """Whole slices scored at once, at most."""
@@ -117,4 +117,5 @@ def means(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> dic
         "usage": use.usage,
         "perplexity": use.perplexity,
         "perplexity_foreground": use.perplexity_foreground,
+        "background_codes": use.background_codes,
     }

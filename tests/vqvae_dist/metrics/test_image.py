@@ -117,7 +117,9 @@ def test_batch_scores_agree_with_the_reported_ones():
 def test_psnr_of_equal_images_does_not_exist():
     a = head()
     scores = score_slice(a, a, foreground_mask(a, noisy_air=False))
-    assert scores == SliceScores(ssim=1, ssim_foreground=1, psnr=None, mse=0, mse_foreground=0, dead=False)
+    assert scores == SliceScores(
+        ssim=1, ssim_foreground=1, psnr=None, mse=0, mse_foreground=0, black_error=0, dead=False
+    )
 
 
 def test_values_beyond_black_and_white_are_clipped_before_scoring():
@@ -177,8 +179,21 @@ def test_a_constant_image_in_noisy_air_has_no_foreground(level):
 
 
 def test_mean_of_a_figure_leaves_out_slices_without_it():
-    rows = [SliceScores(0.5, None, None, 0.0, None, False), SliceScores(0.7, 0.4, 30.0, 0.001, 0.002, False)]
+    rows = [
+        SliceScores(0.5, None, None, 0.0, None, 0.0, False),
+        SliceScores(0.7, 0.4, 30.0, 0.001, 0.002, 0.001, False),
+    ]
     assert mean_of(rows, "ssim") == pytest.approx(0.6)
     assert mean_of(rows, "ssim_foreground") == 0.4
     assert mean_of(rows[:1], "psnr") is None
     assert not math.isnan(mean_of(rows, "mse"))
+
+
+def test_a_constant_error_in_black_is_measured_where_the_original_is_black():
+    original = np.zeros((40, 40))
+    original[10:30, 10:30] = 0.5
+    mask = original > 0
+    assert score_slice(original, original + 0.002, mask).black_error == pytest.approx(0.002)
+    assert score_slice(original, original - 0.002, mask).black_error == 0, "clipped, as in a saved picture"
+    assert score_slice(original, original + 0.3 * mask, mask).black_error == 0
+    assert score_slice(original + 0.1, original, mask).black_error is None
