@@ -1,0 +1,125 @@
+"""What the benchmarks of quality share: commands of the suite that are not repeated, figures over seeds, results.
+
+A training or evaluation that exists is not made again, so every script goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT, provenance
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["vqvae_dist.training.vqvae", "vqvae_dist.training.pixelcnn"])
+
+
+def command(*words: object) -> None:
+    """Run ``python -m vqvae_dist WORDS`` in a process of its own; its failure ends the measurement."""
+    process = _processes.Process(target=_run, args=([str(word) for word in words],))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"vqvae_dist {' '.join(map(str, words))}: exit status {process.exitcode}")
+
+
+def _run(words: list[str]) -> None:
+    from vqvae_dist.cli import main
+
+    sys.exit(main(words))
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Dotted settings as command line flags."""
+    words = []
+    for key, value in settings.items():
+        *tables, name = key.replace("_", "-").split(".")
+        if isinstance(value, bool):
+            words.append("--" + ".".join([*tables, name if value else f"no-{name}"]))
+        else:
+            words += [
+                "--" + ".".join([*tables, name]),
+                *map(str, value if isinstance(value, list | tuple) else [value]),
+            ]
+    return words
+
+
+def train(stage: str, run: Path, settings: Mapping[str, Any], *, preset: str) -> dict[str, Any]:
+    """Train into ``run``, or go on with it, or leave it as it is if completed; return its summary."""
+    if _summary(run).get("state") != "completed":
+        settings = {"tracking.mode": "disabled", **settings}
+        command(stage, "--preset", preset, "--output-dir", run, *flags(settings))
+    return _summary(run)
+
+
+def evaluate(run: Path, data: Path, split: str, *, pixelcnn: Path | None = None) -> dict[str, Any]:
+    """The metrics.json of a run on a split, made if it isn't there; test is looked at once a run."""
+    output = run / ("evaluate-prior-" if pixelcnn else "evaluate-") / split
+    if not (output / "metrics.json").is_file():
+        prior = ["--pixelcnn", pixelcnn] if pixelcnn else []
+        command("evaluate", "--run", run, "--data", data, "--split", split, "--output", output, *prior)
+    return dict(json.loads((output / "metrics.json").read_text()))
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    file = run / "summary.json"
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+
+class MeanSd(dict[str, Any]):
+    """Mean, standard deviation and the values of a figure over seeds; as JSON has it."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        sd = statistics.stdev(values) if len(values) > 1 else None
+        super().__init__(mean=statistics.fmean(values), sd=sd, values=list(values))
+
+    def __str__(self) -> str:
+        return f"{self['mean']:.4g}" + ("" if self["sd"] is None else f" ± {self['sd']:.2g}")
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join("–" if cell is None else str(cell) for cell in line) + " |\n" for line in lines)
+
+
+def parser(about: str | None, *, name: str, steps: int) -> argparse.ArgumentParser:
+    """The flags that all these scripts take."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.set_defaults(benchmark=name)
+    made.add_argument("--data", type=Path, required=True, help="packed slices")
+    made.add_argument("--runs", type=Path, default=Path("runs") / name, help="where runs go (not committed)")
+    made.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / f"{name}.json")
+    made.add_argument("--preset", default="full_resolution", help="settings to start from")
+    made.add_argument("--steps", type=int, default=steps, help="optimizer steps of a VQ-VAE")
+    made.add_argument("--set", nargs="*", default=[], metavar="KEY=JSON", type=_setting, help="further settings")
+    return made
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def base_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that all VQ-VAEs of a script have."""
+    return {
+        "data.path": options.data, "schedule.batch_size": 8, "schedule.steps": options.steps, **dict(options.set)
+    }  # fmt: skip
+
+
+def save(options: argparse.Namespace, rows: Any) -> None:
+    """Write a script's results with what they stand beside."""
+    words = ["python -m", f"benchmarks.{options.benchmark}", *sys.argv[1:]]
+    content = {"rows": rows, **provenance(" ".join(words))}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
