@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.console import say
+from data_tools.console import UsageError, say
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.files import write_file, write_json
@@ -33,11 +33,19 @@ MODELS = ("unigram", "context", "prior")
 
 
 def evaluate(
-    *, run: Path, data: Path, split: Split, output: Path, pixelcnn: Path | None = None, overwrite: bool = False
+    *,
+    run: Path,
+    data: Path,
+    split: Split,
+    output: Path,
+    pixelcnn: Path | None = None,
+    reference_draws: int = 5,
+    overwrite: bool = False,
 ) -> None:
     """Score the best VQ-VAE of a run, and a prior, on a split of packed slices.
 
-    Writes metrics.json and per_slice.csv. Memory grows with the number of slices by their figures alone.
+    Writes metrics.json and per_slice.csv, and of a prior samples.png: samples above the training slice nearest to
+    each. Memory grows with the number of slices by their figures alone.
 
     Args:
         run: run folder of train-vqvae.
@@ -45,21 +53,26 @@ def evaluate(
         split: which slices are scored.
         output: folder for metrics.json and per_slice.csv.
         pixelcnn: run folder of train-pixelcnn over this VQ-VAE's codes; its likelihood and samples are scored too.
+        reference_draws: sets of training slices of random subjects that patches and variety of the samples are set
+            beside (seconds each for slices of 288 pixels; the other figures always take 200).
         overwrite: replace an earlier evaluation.
     """
+    if reference_draws < 1:
+        raise UsageError(f"--reference-draws must be 1 or more, got {reference_draws}")
     vqvae, prior = load_pair(run, pixelcnn) if pixelcnn else (load_vqvae(run), None)
     reader = SliceReader(data)
     chosen = rows_of_split(reader, split)
     check_sizes(reader, chosen)
-    metrics_file, table_file = output / "metrics.json", output / "per_slice.csv"
-    claim([metrics_file, table_file], overwrite=overwrite)
+    metrics_file, table_file, picture = (output / name for name in ("metrics.json", "per_slice.csv", "samples.png"))
+    claim([metrics_file, table_file, *([picture] if prior else [])], overwrite=overwrite)
     reference = learn_reference(vqvae, reader, split)
     measurement = Measurement(vqvae, reader, reference, prior)
     rows = list(measurement.slices(chosen))
     metrics = {"split": split, **report(rows, measurement, reader)}
     metrics["prior"] = None
     if prior is not None:
-        metrics["prior"] = {**bits_per_code(rows), **score_samples(vqvae, prior, reader, chosen)}
+        figures = score_samples(vqvae, prior, reader, chosen, reference_draws=reference_draws, picture=picture)
+        metrics["prior"] = {**bits_per_code(rows), **figures}
     metrics["model"] = {name: vqvae.description.get(name) for name in ("run_id", "step", "weights_sha256")}
     metrics["data"] = _data(vqvae, reader, reference)
     write_json(metrics_file, metrics)

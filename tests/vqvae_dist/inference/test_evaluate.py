@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import structural_similarity
 
 from data_tools.console import CommandError, UsageError
@@ -274,11 +275,18 @@ def test_prior_is_charged_and_its_samples_are_scored(vqvae_run, pixelcnn_run, pa
     assert figures["context_bits_per_code_foreground"] == pytest.approx(inside)
     assert figures["context_bits_per_code"] != pytest.approx(inside)
     assert figures["samples"] == 6
-    for scores in (figures, figures["real"]):
+    for scores in (figures, figures["real"], figures["reconstructions"] | {"nearest_train": 1}):
+        assert set(scores["anatomy"]) == {"area", "fluid", "grey", "white", "ventricles", "symmetry"}
+        assert 0 <= scores["coverage"] <= 1
+        assert scores["one_head"] <= 1
         assert scores["swd"] == pytest.approx(np.mean(list(scores["swd_levels"].values())))
         assert 0 <= scores["ms_ssim_diversity"] <= 1
         assert scores["nearest_train"] > 0
+    assert figures["real"]["one_head"] == 1
+    assert figures["spectrum_db"] > figures["real"]["spectrum_db"], "an untrained decoder draws no such detail"
     assert list(figures["swd_levels"]) == ["40", "20", "10"]
+    with Image.open(tmp_path / "out" / "samples.png") as picture:
+        assert picture.size == (6 * 42 + 2, 2 * 34 + 2)
 
 
 def test_prior_of_another_vqvae_is_refused(vqvae_run, pixelcnn_run, pack, tmp_path):
@@ -303,4 +311,6 @@ def test_prior_figures_without_training_slices_are_absent(vqvae_run, pixelcnn_ru
     metrics, _ = run_evaluate(run, pack(splits=("test",)), tmp_path / "out", pixelcnn=pixelcnn_run(run))
     assert metrics["prior"]["nearest_train"] is None
     assert metrics["prior"]["unigram_bits_per_code"] is None
-    assert metrics["prior"]["real"] == {"swd": None, "swd_levels": {}, "ms_ssim_diversity": None, "nearest_train": None}
+    real = metrics["prior"]["real"]
+    assert all(value is None or value == {} for value in real.values())
+    assert real.keys() == (metrics["prior"]["reconstructions"] | {"nearest_train": None}).keys()
