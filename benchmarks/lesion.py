@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from benchmarks.suite import MeanSd, base_settings, command, markdown, parser, save, train
+from benchmarks.suite import MeanSd, base_settings, command, markdown, parser, save, setting, train
 from data_tools.slicefile import SliceReader
 from vqvae_dist.inference.likelihood import surprise_image
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
@@ -40,13 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, paint, score, print the table and write the results."""
     made = parser(__doc__, name="lesion", steps=600)
     made.add_argument("--prior-steps", type=int, default=600)
-    made.add_argument("--prior-set", nargs="*", default=["model.layers=6", "model.hidden=48"], metavar="KEY=VALUE")
+    made.add_argument("--prior-set", nargs="*", default=[], metavar="KEY=JSON", type=setting)
     options = made.parse_args(arguments)
     vqvae, codes, prior = (options.runs / name for name in ("vqvae", "codes.h5", "prior"))
     train("train-vqvae", vqvae, base_settings(options), preset=options.preset)
     command("extract-codes", "--run", vqvae, "--data", options.data, "--output", codes, "--views", 4)
-    settings = {"data.path": codes, "schedule.steps": options.prior_steps}
-    settings |= dict(pair.split("=") for pair in options.prior_set)
+    settings = {"data.path": codes, "schedule.steps": options.prior_steps, "model.layers": 6, "model.hidden": 48}
+    settings |= dict(options.prior_set)
     train("train-pixelcnn", prior, settings, preset="pixelcnn")
     cases, maps = score(*load_pair(vqvae, prior), SliceReader(options.data))
     picture = options.output.parent / "pictures" / "lesion.png"

@@ -10,7 +10,8 @@ import json
 import multiprocessing
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,24 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["vqvae_dist.training.vqvae", "vqvae_dist.training.pixelcnn"])
 
 
-def command(*words: object) -> None:
-    """Run ``python -m vqvae_dist WORDS`` in a process of its own; its failure ends the measurement."""
-    process = _processes.Process(target=_run, args=([str(word) for word in words],))
+def command(*words: object, builder: Callable[..., Any] | None = None) -> None:
+    """Run ``python -m vqvae_dist WORDS`` in a process of its own; its failure ends the measurement.
+
+    ``builder`` builds another model in the place of what ``train-pixelcnn`` trains, or ``train-vqvae``.
+    """
+    process = _processes.Process(target=_run, args=([str(word) for word in words], builder))
     process.start()
     process.join()
     if process.exitcode:
         sys.exit(f"vqvae_dist {' '.join(map(str, words))}: exit status {process.exitcode}")
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str], builder: Callable[..., Any] | None) -> None:
     from vqvae_dist.cli import main
 
+    if builder is not None:  # everything else stays the suite's: order, schedule, averages, checkpoints, export
+        name = words[0].removeprefix("train-")
+        setattr(import_module(f"vqvae_dist.training.{name}"), f"build_{name}", builder)
     sys.exit(main(words))
 
 
@@ -50,19 +57,23 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def train(stage: str, run: Path, settings: Mapping[str, Any], *, preset: str) -> dict[str, Any]:
+def train(
+    stage: str, run: Path, settings: Mapping[str, Any], *, preset: str, builder: Callable[..., Any] | None = None
+) -> dict[str, Any]:
     """Train into ``run``, or go on with it, or leave it as it is if completed; return its summary."""
     if _summary(run).get("state") != "completed":
         settings = {"tracking.mode": "disabled", **settings}
-        command(stage, "--preset", preset, "--output-dir", run, *flags(settings))
+        command(stage, "--preset", preset, "--output-dir", run, *flags(settings), builder=builder)
     return _summary(run)
 
 
-def evaluate(run: Path, data: Path, split: str, *, pixelcnn: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Path, data: Path, split: str, *, pixelcnn: Path | None = None, reference_draws: int = 5
+) -> dict[str, Any]:
     """The metrics.json of a run on a split, made if it isn't there; test is looked at once a run."""
-    output = run / ("evaluate-prior-" if pixelcnn else "evaluate-") / split
+    output = run / f"evaluate-{'prior-' if pixelcnn else ''}{split}"
     if not (output / "metrics.json").is_file():
-        prior = ["--pixelcnn", pixelcnn] if pixelcnn else []
+        prior = ["--pixelcnn", pixelcnn, "--reference-draws", reference_draws] if pixelcnn else []
         command("evaluate", "--run", run, "--data", data, "--split", split, "--output", output, *prior)
     return dict(json.loads((output / "metrics.json").read_text()))
 
@@ -98,11 +109,12 @@ def parser(about: str | None, *, name: str, steps: int) -> argparse.ArgumentPars
     made.add_argument("--output", type=Path, default=ROOT / "docs" / "results" / f"{name}.json")
     made.add_argument("--preset", default="full_resolution", help="settings to start from")
     made.add_argument("--steps", type=int, default=steps, help="optimizer steps of a VQ-VAE")
-    made.add_argument("--set", nargs="*", default=[], metavar="KEY=JSON", type=_setting, help="further settings")
+    made.add_argument("--set", nargs="*", default=[], metavar="KEY=JSON", type=setting, help="further settings")
     return made
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """Read ``KEY=JSON``; what is no JSON is text."""
     key, _, value = text.partition("=")
     try:
         return key, json.loads(value)

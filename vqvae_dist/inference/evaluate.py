@@ -130,13 +130,16 @@ def rates(rows: Sequence[SliceFigures], codebook_size: int) -> dict[str, float |
 
 
 def bits_per_code(rows: Sequence[SliceFigures]) -> dict[str, float | None]:
-    """Give the prior's bits per code, over all cells and over foreground cells, beside those of simpler models."""
+    """Give the prior's bits per code, over all cells, in the head and outside, beside those of simpler models."""
     cells, inside = (sum(getattr(row, name) for row in rows) for name in ("cells", "cells_foreground"))
     figures: dict[str, float | None] = {}
     for model, prefix in (("prior", ""), ("unigram", "unigram_"), ("context", "context_")):
         bits = total_bits(rows, model)
         figures[f"{prefix}bits_per_code"] = bits.total / cells if bits else None
         figures[f"{prefix}bits_per_code_foreground"] = bits.foreground / inside if bits and inside else None
+        outside = cells - inside
+        rest = (bits.total - bits.foreground) / outside if bits and outside else None
+        figures[f"{prefix}bits_per_code_background"] = rest
     return figures
 
 
