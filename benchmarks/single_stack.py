@@ -37,7 +37,8 @@ class MaskedLayer(nn.Module):
         margin = self.dilation * (self.kernel // 2)
         padded = F.pad(x, (margin, margin, margin, 0))
         out = gated(F.conv2d(padded, self.conv.weight * self.mask, dilation=self.dilation) + gates)
-        return x + self.output(out if kept is None else out * kept)
+        update: Tensor = self.output(out if kept is None else out * kept)
+        return x + update
 
 
 class SingleStack(PixelCNN):

@@ -129,9 +129,13 @@ def base_settings(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def provenance_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the figures of this script's call stand beside."""
+    return provenance(" ".join(["python -m", f"benchmarks.{options.benchmark}", *sys.argv[1:]]))
+
+
 def save(options: argparse.Namespace, rows: Any) -> None:
     """Write a script's results with what they stand beside."""
-    words = ["python -m", f"benchmarks.{options.benchmark}", *sys.argv[1:]]
-    content = {"rows": rows, **provenance(" ".join(words))}
+    content = {"rows": rows, **provenance_of(options)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")

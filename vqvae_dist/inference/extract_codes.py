@@ -51,7 +51,7 @@ def extract_codes(
     claim([output], overwrite=overwrite)
     staged = staging_path(output)
     try:
-        count = _write(staged, vqvae, reader, attributes)
+        count = encode_all(staged, vqvae, reader, attributes)
         with staged.open("rb") as file:
             os.fsync(file.fileno())
         staged.replace(output)
@@ -109,7 +109,7 @@ def _at_once(group: SliceGroup) -> int:
     return max(1, PIXELS_AT_ONCE // (group.height * group.width))
 
 
-def _write(path: Path, vqvae: LoadedVQVAE, reader: SliceReader, attributes: dict[str, int | str]) -> int:
+def encode_all(path: Path, vqvae: LoadedVQVAE, reader: SliceReader, attributes: dict[str, int | str]) -> int:
     """Encode all batches into a new file; return the number of code maps."""
     K, d = vqvae.config.codebook_size, vqvae.config.downsample
     patch_sums, patch_counts = torch.zeros(K, d * d, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)

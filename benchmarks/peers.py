@@ -1,0 +1,153 @@
+"""Public quantizers trained as ours is: the same batches, crops, loss, learning rates and number of steps.
+
+``monai``: MONAI's VQVAE with about our size (its layer's default decay .5, or .99). ``lucidrains``: the quantizer of
+vector-quantize-pytorch (k-means start, revival of codes) between our encoder and decoder. Their quantization losses
+are their own. They are scored by the same code as ours, at their last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_tools.console import progress
+from vqvae_dist.config import VQVAEConfig, VQVAEModelConfig
+from vqvae_dist.data.slices import TrainingSlices
+from vqvae_dist.inference.load import LoadedVQVAE, inference_device
+from vqvae_dist.models.vqvae import Decoder, Encoder, VQVAEOutput, halvings
+from vqvae_dist.training.losses import vqvae_losses
+from vqvae_dist.training.optim import lr_at
+
+
+class Peer(nn.Module):
+    """A public VQ-VAE that looks like ours to what scores it; sides must be multiples of the downsampling."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def forward(self, images: Tensor) -> VQVAEOutput:
+        """Reconstruct (B, 1, H, W); ``codebook`` holds the peer's own quantization loss."""
+        reconstruction, codes, loss = self.quantized(images)
+        return VQVAEOutput(reconstruction, codes, loss.new_zeros(()), loss, None, None)
+
+    def quantized(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction, codes (B, h, w), loss."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Codes of images."""
+        return self(images).codes  # type: ignore[no-any-return]
+
+
+class MonaiPeer(Peer):
+    """MONAI's VQVAE."""
+
+    def __init__(self, config: VQVAEModelConfig, decay: float) -> None:
+        super().__init__()
+        from monai.networks.nets.vqvae import VQVAE
+
+        n = halvings(config.downsample)
+        self.net = VQVAE(
+            spatial_dims=2,
+            in_channels=1,
+            out_channels=1,
+            channels=(max(config.hidden // 2, 1),) * (n - 1) + (config.hidden,),
+            num_res_layers=config.residual_layers,
+            num_res_channels=(config.residual_hidden,) * n,
+            downsample_parameters=((2, 4, 1, 1),) * n,
+            upsample_parameters=((2, 4, 1, 1, 0),) * n,
+            num_embeddings=config.codebook_size,
+            embedding_dim=config.code_dim,
+            decay=decay,
+        )
+        self.encoder, self.decoder = self.net.encoder, self.net.decoder
+
+    def quantized(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``VQVAE.forward``, with the codes beside."""
+        z = self.encoder(images)
+        z_q, loss, codes = self.net.quantizer.quantizer(z)
+        return self.decoder(z_q), codes, loss
+
+
+class LucidrainsPeer(Peer):
+    """vector-quantize-pytorch in our networks."""
+
+    def __init__(self, config: VQVAEModelConfig) -> None:
+        super().__init__()
+        from vector_quantize_pytorch import VectorQuantize
+
+        shape = (config.hidden, config.residual_layers, config.residual_hidden, config.downsample, config.code_dim)
+        self.encoder = Encoder(*shape, config.norm)
+        self.decoder = Decoder(*shape, config.norm, config.upsample)
+        self.quantizer = VectorQuantize(
+            dim=config.code_dim,
+            codebook_size=config.codebook_size,
+            decay=0.99,
+            commitment_weight=0.25,
+            kmeans_init=True,
+            threshold_ema_dead_code=2,
+            accept_image_fmap=True,
+        )
+
+    def quantized(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode, quantize as images of features, decode."""
+        z_q, codes, loss = self.quantizer(self.encoder(images))
+        return self.decoder(z_q), codes, loss.sum()
+
+
+PEERS: dict[str, Callable[[VQVAEModelConfig], Peer]] = {
+    "monai_decay.5": lambda config: MonaiPeer(config, 0.5),
+    "monai_decay.99": lambda config: MonaiPeer(config, 0.99),
+    "lucidrains": LucidrainsPeer,
+}
+
+
+def trained_peer(name: str, config: VQVAEConfig, run: Path, *, bf16: bool, compiled: bool) -> LoadedVQVAE:
+    """Train a peer with our settings, or load it from ``run``; ready to be scored."""
+    torch.manual_seed(config.seed)
+    device = inference_device()
+    model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)
+    weights = run / "peer.pt"
+    if weights.is_file():
+        model.load_state_dict(torch.load(weights, weights_only=True))
+    else:
+        if compiled:
+            model.encoder.compile(dynamic=False)
+            model.decoder.compile(dynamic=False)
+        fit(model, config, device, bf16=bf16, label=run.name)
+        run.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), weights)
+    return LoadedVQVAE(model.eval().requires_grad_(False), device, config.model, description(config))
+
+
+def description(config: VQVAEConfig) -> dict[str, Any]:
+    """What scoring asks about a model: whether these are the slices that it was trained on."""
+    from data_tools.slicefile import SliceReader
+
+    return {"data_digest": SliceReader(config.data.path).digest, "run_id": "peer", "weights_sha256": "0" * 64}
+
+
+def fit(model: Peer, config: VQVAEConfig, device: torch.device, *, bf16: bool, label: str) -> None:
+    """The suite's training step, without what is ours in it."""
+    slices = TrainingSlices(
+        config.data.path, config.data, seed=config.seed,
+        batch_size=config.schedule.batch_size, rank=0, share=config.schedule.batch_size,
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+    steps = range(config.schedule.steps)
+    model.train()
+    for step in progress(steps, total=len(steps), label=label):
+        batch = slices[step]
+        images = batch.images.to(device)
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(step, config.optim, config.milestones, config.warmup)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            output = model(images)
+        loss = vqvae_losses(images, output, config.loss, 0.0).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import rate_distortion
+from benchmarks.bd_rate import bd_rate, front, quality_at
+from benchmarks.codecs import CODECS, boxes, coded
+from tests.benchmarks.conftest import TINY
+
+CURVE = [(0.1, 0.8), (0.2, 0.9), (0.4, 0.95), (0.8, 0.97)]
+
+
+def test_bd_rate_is_the_factor_between_curves() -> None:
+    half = [(rate / 2, quality) for rate, quality in CURVE]
+    assert bd_rate(CURVE, CURVE) == pytest.approx(0)
+    assert bd_rate(half, CURVE) == pytest.approx(-0.5)
+    assert bd_rate(CURVE, half) == pytest.approx(1)
+    assert bd_rate(half[::-1], [*CURVE, (0.3, 0.7)]) == pytest.approx(-0.5), "neither order nor beaten points count"
+
+
+def test_curves_that_share_no_quality_have_no_bd_rate() -> None:
+    assert bd_rate(CURVE, [(0.1, 0.2), (0.2, 0.3)]) is None
+    assert bd_rate(CURVE, CURVE[:1]) is None
+
+
+def test_quality_at_a_rate_lies_on_the_curve() -> None:
+    assert quality_at(CURVE, 0.2) == pytest.approx(0.9)
+    assert 0.9 < (quality_at(CURVE, 0.3) or 0) < 0.95
+    assert quality_at(CURVE, 0.9) is None
+    assert front([(1, 2), (1, 3), (2, 1)]) == [(1, 3)]
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_cost_less_than_their_files_and_more_at_higher_quality(name: str) -> None:
+    codec = CODECS[name]
+    y, x = np.mgrid[0:64, 0:64] / 64
+    image = 0.5 + 0.3 * np.sin(9 * x) * np.cos(7 * y) + 0.05 * np.random.default_rng(0).random((64, 64))
+    sizes, errors = [], []
+    for quality in codec.qualities:
+        size, decoded = coded(codec, image, quality)
+        file = io.BytesIO()
+        Image.fromarray(np.round(255 * image).astype(np.uint8)).save(file, codec.format, **codec.options(quality))
+        assert 0 < size <= len(file.getvalue())
+        assert size > len(file.getvalue()) / 3 or name == "avif", "its container is larger than so small a picture"
+        sizes.append(size)
+        errors.append(float(np.square(decoded - image).mean()))
+    assert sizes[-1] > sizes[0]
+    assert errors[-1] < errors[0] < 0.02
+
+
+def test_boxes_are_walked_to_the_end() -> None:
+    file = b"\0\0\0\x0bftypabc" + b"\0\0\0\x01mdat" + (19).to_bytes(8, "big") + b"xyz" + b"\0\0\0\0freeqq"
+    assert list(boxes(file)) == [(b"ftyp", b"abc"), (b"mdat", b"xyz"), (b"free", b"qq")]
+
+
+def test_series_are_measured_alike_and_kept(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "rd.json"
+    words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", 60]
+    words += ["--sizes", 8, 32, "--downsample", 4, "--peer-sizes", 16, "--no-bf16", "--no-compile"]
+    tiny = [*TINY, "schedule.validate_every=60"]
+    rate_distortion.main([*map(str, words), "--prior-steps", "10", "--series", "ours", "lucidrains", *tiny])
+    first = json.loads(output.read_text())["rows"]
+    assert [(p["K"], p["downsample"]) for p in first["ours"]["points"]] == [(8, 4), (32, 4)]
+    for p in [*first["ours"]["points"], *first["lucidrains"]["points"]]:
+        assert 0 < p["bpp"] < 0.4
+        assert 0 < p["prior_bpp"] < 0.4
+        assert 0 < p["ssim_foreground"] < 1
+    rate_distortion.main([*map(str, words), "--series", "webp", *tiny])
+    rows = json.loads(output.read_text())["rows"]
+    assert rows["ours"] == first["ours"]
+    assert len(rows["webp"]["points"]) == len(CODECS["webp"].qualities)
+    assert (tmp_path / "pictures" / "rate_distortion.png").is_file()
+    assert "| lucidrains |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="monai is not installed")
+def test_monai_s_vqvae_is_measured_as_ours(heads: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rd.json"
+    words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", 20, "--peer-sizes", 16]
+    words += ["--series", "monai_decay.5", "--no-bf16", "--no-compile"]
+    rate_distortion.main([*map(str, words), *TINY])
+    (found,) = json.loads(output.read_text())["rows"]["monai_decay.5"]["points"]
+    assert 0 < found["usage"] <= 1
+    assert found["psnr"] > 5
