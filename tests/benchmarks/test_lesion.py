@@ -10,6 +10,7 @@ from PIL import Image
 from benchmarks import lesion
 
 
+@pytest.mark.slow
 def test_cells_of_a_lesion_rank_high_in_the_likelihood_map(phantoms: Path, tmp_path: Path) -> None:
     output = tmp_path / "lesion.json"
     paths = ["--data", phantoms, "--runs", tmp_path / "runs", "--output", output]

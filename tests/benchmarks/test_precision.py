@@ -9,6 +9,7 @@ from benchmarks import precision
 from tests.benchmarks.conftest import TINY
 
 
+@pytest.mark.slow
 def test_half_precision_is_free(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "precision.json"
     words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", "300", "--seeds", "0"]

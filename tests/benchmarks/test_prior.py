@@ -13,6 +13,7 @@ from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.models.conditioning import Condition
 
 
+@pytest.mark.slow
 def test_every_model_is_charged_for_the_same_codes(
     heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_boxes_are_walked_to_the_end() -> None:
     assert list(boxes(file)) == [(b"ftyp", b"abc"), (b"mdat", b"xyz"), (b"free", b"qq")]
 
 
+@pytest.mark.slow
 def test_series_are_measured_alike_and_kept(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "rd.json"
     words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", 60]
