@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import fsq, space_to_depth
 from benchmarks.suite import MeanSd, base_settings, evaluate, markdown, parser, save, train
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -47,8 +48,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rotation": {"model.quantizer.gradient": "rotation"},
     "cosine": {"model.quantizer.distance": "cosine"},
     "gradient_codebook": {"model.quantizer.kind": "gradient"},
+    "space_to_depth": {},
+    "fsq_8x8x8": {"model.code_dim": 3},
 }
 """Rows of the table: named changes of the preset's settings."""
+
+BUILDERS = {"space_to_depth": space_to_depth.build_vqvae, "fsq_8x8x8": fsq.build_vqvae}
+"""Rows that train another model, which the suite does not have."""
 
 FIGURES = ("ssim_foreground", "ssim", "psnr", "usage", "perplexity_foreground", "black_error")
 
@@ -74,11 +80,11 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     for seed in options.seeds:
         run = options.runs / f"{name}_seed{seed}"
         settings = {**base_settings(options), "seed": seed, **CHANGES[name]}
-        summary = train("train-vqvae", run, settings, preset=options.preset)
+        summary = train("train-vqvae", run, settings, preset=options.preset, builder=BUILDERS.get(name))
         validated.append(at_step(run, summary["best"]["step"]))
         seconds.append(summary["seconds"])
         if options.test:
-            tested.append(evaluate(run, options.data, "test"))
+            tested.append(evaluate(run, options.data, "test", builder=BUILDERS.get(name)))
     return {
         "changes": CHANGES[name],
         "seeds": options.seeds,

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.single_stack import SingleStack, build_single_stack
+from benchmarks.single_stack import SingleStack, build_pixelcnn
 from benchmarks.suite import base_settings, command, evaluate, markdown, parser, save, setting, train
 from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.data.code_batches import CodesBatch, labelled
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     command("extract-codes", "--run", vqvae, "--data", options.data, "--output", codes, "--views", options.views)
     for name, changes in VARIANTS.items():
         settings = {"data.path": codes, "schedule.steps": options.prior_steps, **dict(options.prior_set), **changes}
-        builder = build_single_stack if name == "single_stack" else None
+        builder = build_pixelcnn if name == "single_stack" else None
         train("train-pixelcnn", options.runs / name, settings, preset=options.prior_preset, builder=builder)
     reader = CodesReader(codes)
     rows = {name: charge(reader, model) for name, model in models(reader, options.runs).items()}
@@ -115,7 +115,7 @@ def load_single_stack(run: Path) -> SingleStack:
     """The best weights of the single stack's training."""
     description, tensors = read_export(run, stage="train-pixelcnn")
     config = PixelCNNModelConfig(**{**description["model"], "dilations": tuple(description["model"]["dilations"])})
-    model = build_single_stack(config, codebook_size=description["codebook_size"], classes=len(description["classes"]))
+    model = build_pixelcnn(config, codebook_size=description["codebook_size"], classes=len(description["classes"]))
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
 

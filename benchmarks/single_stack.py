@@ -68,7 +68,7 @@ class SingleStack(PixelCNN):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def build_single_stack(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> SingleStack:
+def build_pixelcnn(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> SingleStack:
     """An untrained single stack with the settings of a prior."""
     return SingleStack(
         codebook_size=codebook_size,

@@ -24,7 +24,7 @@ _processes.set_forkserver_preload(["vqvae_dist.training.vqvae", "vqvae_dist.trai
 def command(*words: object, builder: Callable[..., Any] | None = None) -> None:
     """Run ``python -m vqvae_dist WORDS`` in a process of its own; its failure ends the measurement.
 
-    ``builder`` builds another model in the place of what ``train-pixelcnn`` trains, or ``train-vqvae``.
+    ``builder``, named ``build_vqvae`` or ``build_pixelcnn``, takes the place of the suite's function of that name.
     """
     process = _processes.Process(target=_run, args=([str(word) for word in words], builder))
     process.start()
@@ -37,8 +37,10 @@ def _run(words: list[str], builder: Callable[..., Any] | None) -> None:
     from vqvae_dist.cli import main
 
     if builder is not None:  # everything else stays the suite's: order, schedule, averages, checkpoints, export
-        name = words[0].removeprefix("train-")
-        setattr(import_module(f"vqvae_dist.training.{name}"), f"build_{name}", builder)
+        for name in ("training.vqvae", "training.pixelcnn", "inference.load"):
+            module = import_module(f"vqvae_dist.{name}")
+            if hasattr(module, builder.__name__):
+                setattr(module, builder.__name__, builder)
     sys.exit(main(words))
 
 
@@ -70,7 +72,13 @@ def train(
 
 
 def evaluate(
-    run: Path, data: Path, split: str, *, pixelcnn: Path | None = None, reference_draws: int = 5
+    run: Path,
+    data: Path,
+    split: str,
+    *,
+    pixelcnn: Path | None = None,
+    reference_draws: int = 5,
+    builder: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """The metrics.json of a run on a split, made if its weights were not scored yet; test is looked at once a model."""
     output = run / f"evaluate-{'prior-' if pixelcnn else ''}{split}"
@@ -79,7 +87,7 @@ def evaluate(
     if not file.is_file() or json.loads(file.read_text())["model"]["weights_sha256"] != weights:
         prior = ["--pixelcnn", pixelcnn, "--reference-draws", reference_draws] if pixelcnn else []
         words = ["--run", run, "--data", data, "--split", split, "--output", output, "--overwrite", *prior]
-        command("evaluate", *words)
+        command("evaluate", *words, builder=builder)
     return dict(json.loads(file.read_text()))
 
 

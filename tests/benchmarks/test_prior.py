@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import prior
-from benchmarks.single_stack import build_single_stack
+from benchmarks.single_stack import build_pixelcnn
 from tests.benchmarks.conftest import TINY
 from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.models.conditioning import Condition
@@ -38,7 +38,7 @@ def test_every_model_is_charged_for_the_same_codes(
 def test_a_single_stack_is_causal_and_has_its_blind_spot() -> None:
     torch.manual_seed(0)
     config = PixelCNNModelConfig(layers=4, hidden=8, dilations=(1,))
-    model = build_single_stack(config, codebook_size=7, classes=0).double().eval()
+    model = build_pixelcnn(config, codebook_size=7, classes=0).double().eval()
     codes = torch.randint(7, (1, 9, 9))
     condition = Condition(torch.zeros(1), torch.full((1,), -1), torch.zeros(1))
 
