@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SIDE = 64
-"""Slices are averaged down to about this many pixels a side."""
+SIDE = 48
+"""Slices are averaged down to at most this many pixels a side."""
 
-STEPS, BATCH, TEMPERATURE = 200, 64, 0.2
+STEPS, BATCH, TEMPERATURE = 200, 32, 0.2
 
 NEIGHBOURS = 5
 """A real slice's ball reaches to this one of its real neighbours (Naeem et al. 2020)."""
@@ -60,8 +60,8 @@ def features(net: FeatureNet, images: Tensor) -> Tensor:
 
 
 def reduced(images: Tensor) -> Tensor:
-    """Average (N, H, W) over square blocks to about ``SIDE`` pixels: (N, 1, h, w)."""
-    factor = max(1, round(max(images.shape[-2:]) / SIDE))
+    """Average (N, H, W) over square blocks to at most ``SIDE`` pixels: (N, 1, h, w)."""
+    factor = -(-max(images.shape[-2:]) // SIDE)
     return F.avg_pool2d(images.float()[:, None], factor, ceil_mode=True)
 
 

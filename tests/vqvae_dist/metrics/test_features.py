@@ -37,7 +37,7 @@ def test_features_know_a_shifted_slice_among_others(net: FeatureNet) -> None:
     shifted = features(net, slices.roll((2, -2), (1, 2)))
     assert found.norm(dim=1) == pytest.approx(torch.ones(30))
     itself = (found @ shifted.T).argmax(1) == torch.arange(30)
-    assert itself.float().mean() > 0.6, "0.03 by chance"
+    assert itself.float().mean() > 0.4, "0.03 by chance"
 
 
 def test_other_subjects_cover_and_copies_of_one_do_not(net: FeatureNet) -> None:
@@ -74,5 +74,5 @@ def test_too_few_slices_have_no_figure() -> None:
 
 
 def test_slices_are_averaged_down() -> None:
-    assert reduced(torch.zeros(2, 288, 216)).shape == (2, 1, 72, 54)
+    assert reduced(torch.zeros(2, 288, 216)).shape == (2, 1, 48, 36)
     assert reduced(torch.zeros(2, 33, 40)).shape == (2, 1, 33, 40)
