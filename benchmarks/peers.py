@@ -108,20 +108,19 @@ PEERS: dict[str, Callable[[VQVAEModelConfig], Peer]] = {
 
 def trained_peer(name: str, config: VQVAEConfig, run: Path, *, bf16: bool, compiled: bool) -> LoadedVQVAE:
     """Train a peer with our settings, or load it from ``run``; ready to be scored."""
-    torch.manual_seed(config.seed)
-    device = inference_device()
-    model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)
-    weights = run / "peer.pt"
-    if weights.is_file():
-        model.load_state_dict(torch.load(weights, weights_only=True))
-    else:
+    device, weights = inference_device(), run / "peer.pt"
+    if not weights.is_file():
+        torch.manual_seed(config.seed)
+        model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)
         if compiled:
             model.encoder.compile(dynamic=False)
             model.decoder.compile(dynamic=False)
         fit(model, config, device, bf16=bf16, label=run.name)
         run.mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), weights)
-    return LoadedVQVAE(model.eval().requires_grad_(False), device, config.model, description(config))
+    model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)  # uncompiled: other sizes come
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    return LoadedVQVAE(model.eval().requires_grad_(False), device, config.model, description(config))  # type: ignore[arg-type]
 
 
 def description(config: VQVAEConfig) -> dict[str, Any]:
