@@ -48,6 +48,10 @@ FREE_KEYS = frozenset(
 )
 """Settings that don't change what is trained: not in the fingerprint, free to change when a run goes on."""
 
+ADDED_KEYS: dict[str, Any] = {"loss.edges": 0.0}
+"""Settings younger than the first runs, at the value that trains as before: there they are not in the fingerprint, so
+that runs keep their names."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -225,15 +229,16 @@ def fingerprint(config: TrainConfig, data_digest: str, *, resolved: Mapping[str,
 
 def result_settings(config: TrainConfig) -> dict[str, Any]:
     """The flat settings that change the result, with milestones and warm-up in steps."""
-    flat = {key: value for key, value in flatten(to_json(config)).items() if key not in FREE_KEYS}
-    return flat | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
+    flat = flatten(to_json(config)).items()
+    kept = {key: value for key, value in flat if key not in FREE_KEYS and (key, value) not in ADDED_KEYS.items()}
+    return kept | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
 
 
 def changed_settings(stored: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """``key old -> new`` for each result-changing setting that differs from a run's config.json; more steps may."""
-    old, new = flatten(stored["settings"]), flatten(to_json(config))
+    old, new = ADDED_KEYS | flatten(stored["settings"]), ADDED_KEYS | flatten(to_json(config))
     different = []
-    for key in result_settings(config):
+    for key in ADDED_KEYS | result_settings(config):
         before, now = old.get(key), new.get(key)
         same = before == now or (key == "schedule.steps" and before is not None and before <= now)
         if not same and not (key == "optim.milestones" and stored["resolved"]["milestones"] == now):

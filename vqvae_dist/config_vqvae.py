@@ -49,8 +49,9 @@ class DataConfig:
 class QuantizerConfig:
     """How an encoder output becomes a code."""
 
-    kind: Literal["ema", "gradient"] = "ema"
-    """``ema``: codes are moving averages of their encoder outputs; ``gradient``: trained by the codebook loss."""
+    kind: Literal["ema", "gradient", "fsq"] = "ema"
+    """``ema``: codes are moving averages of their encoder outputs; ``gradient``: trained by the codebook loss;
+    ``fsq``: finite scalar quantization, a fixed grid, for which the settings below have no effect."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Which code counts as nearest."""
@@ -127,6 +128,14 @@ class VQVAEModelConfig:
         power = self.downsample >= 2 and self.downsample & (self.downsample - 1) == 0
         check(power, "model.downsample", self.downsample, "a power of two from 2")
         below_one("model.ema", self.ema)
+        if self.quantizer.kind == "fsq":
+            levels = max(2, round(self.codebook_size ** (1.0 / self.code_dim)))
+            check(
+                levels**self.code_dim == self.codebook_size,
+                "model.codebook_size",
+                self.codebook_size,
+                f"levels to the power of model.code_dim {self.code_dim} with model.quantizer.kind fsq, as 8^3 = 512",
+            )
 
 
 @config
@@ -142,8 +151,11 @@ class LossConfig:
     ssim: float = 0.0
     """1 - SSIM (7x7 uniform window)."""
 
+    edges: float = 0.0
+    """Mean absolute error of the differences between neighbouring pixels, which keeps edges sharp."""
+
     def __post_init__(self) -> None:
-        for name in ("mse", "l1", "ssim"):
+        for name in ("mse", "l1", "ssim", "edges"):
             not_negative(f"loss.{name}", getattr(self, name))
         check(self.mse + self.l1 + self.ssim > 0, "loss", "mse = l1 = ssim = 0", "positive in one term at least")
 

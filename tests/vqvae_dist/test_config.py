@@ -16,8 +16,10 @@ from data_tools.console import UsageError
 from vqvae_dist import config as settings
 from vqvae_dist.config import STAGES, OptimConfig, PixelCNNConfig, TrainConfig, VQVAEConfig, to_steps
 from vqvae_dist.config_io import (
+    ADDED_KEYS,
     FREE_KEYS,
     Layer,
+    changed_settings,
     compose,
     fingerprint,
     flatten,
@@ -168,6 +170,18 @@ def test_json_and_back_is_the_same() -> None:
 def test_free_keys_exist() -> None:
     known = set(flatten(VQVAEConfig())) | set(flatten(PixelCNNConfig()))
     assert known >= FREE_KEYS
+
+
+def test_a_setting_younger_than_a_run_is_taken_as_it_trained() -> None:
+    assert ADDED_KEYS.items() <= flatten(to_json(VQVAEConfig())).items()
+    old, new = make({}), make({"loss.edges": 0.1})
+    settings = {key: value for key, value in flatten(to_json(old)).items() if key not in ADDED_KEYS}
+    stored = {"settings": nest(settings), "resolved": {"milestones": list(old.milestones)}}
+    assert changed_settings(stored, old) == []
+    assert changed_settings(stored, new) == ["loss.edges 0.0 -> 0.1"]
+    stored = {"settings": to_json(new), "resolved": {"milestones": list(new.milestones)}}
+    assert changed_settings(stored, old) == ["loss.edges 0.1 -> 0.0"]
+    assert fingerprint(old, DIGEST) != fingerprint(new, DIGEST)
 
 
 def test_fingerprint_and_run_id_are_pinned() -> None:

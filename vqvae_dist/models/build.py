@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
+from vqvae_dist.models.fsq import FSQ
 from vqvae_dist.models.pixelcnn import PixelCNN
 from vqvae_dist.models.quantizer import Quantizer
 from vqvae_dist.models.vqvae import VQVAE
 
 
-def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
-    """An untrained VQ-VAE."""
-    q = config.quantizer
-    quantizer = Quantizer(
-        config.codebook_size,
-        config.code_dim,
+def build_quantizer(config: VQVAEModelConfig) -> Quantizer:
+    """An untrained quantizer of ``config.quantizer.kind``."""
+    K, D, q = config.codebook_size, config.code_dim, config.quantizer
+    if q.kind == "fsq":
+        return FSQ(K, D)
+    return Quantizer(
+        K,
+        D,
         kind=q.kind,
         distance=q.distance,
         decay=q.decay,
@@ -21,6 +24,10 @@ def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
         revive_below=q.revive_below,
         gradient=q.gradient,
     )
+
+
+def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
+    """An untrained VQ-VAE."""
     return VQVAE(
         hidden=config.hidden,
         residual_layers=config.residual_layers,
@@ -30,7 +37,7 @@ def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
         code_dim=config.code_dim,
         norm=config.norm,
         upsample=config.upsample,
-        quantizer=quantizer,
+        quantizer=build_quantizer(config),
     )
 
 

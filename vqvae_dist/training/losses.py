@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -20,15 +21,24 @@ class Losses(NamedTuple):
     commitment: Tensor
 
 
+def edge_error(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute error of the finite differences of (B, 1, H, W) along H and along W (Mathieu et al. 2016): ()."""
+    difference = a - b
+    return difference.diff(dim=-2).abs().mean() + difference.diff(dim=-1).abs().mean()
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "ssim": lambda a, b: 1.0 - ssim(a, b).mean(),
+    "edges": edge_error,
+}
+"""Reconstruction terms; ``LossConfig`` has a weight of the same name for each."""
+
+
 def vqvae_losses(images: Tensor, output: VQVAEOutput, config: LossConfig, commitment: float) -> Losses:
     """Loss of reconstructing ``images`` (B, 1, H, W) in [0, 1]; ``commitment`` weighs the commitment term."""
-    reconstruction = output.reconstruction
-    terms = []
-    if config.mse:
-        terms.append(config.mse * F.mse_loss(reconstruction, images))
-    if config.l1:
-        terms.append(config.l1 * F.l1_loss(reconstruction, images))
-    if config.ssim:
-        terms.append(config.ssim * (1.0 - ssim(reconstruction, images).mean()))
+    weights = {name: getattr(config, name) for name in TERMS}
+    terms = [weight * TERMS[name](output.reconstruction, images) for name, weight in weights.items() if weight]
     error = sum(terms[1:], start=terms[0])
     return Losses(error + output.codebook + commitment * output.commitment, error, output.commitment)
