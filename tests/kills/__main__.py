@@ -11,14 +11,27 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.kills.harness import CASES, STEPS, differences, hits, random_kills, run_through
+from benchmarks.machine import provenance
+from tests.kills.harness import (
+    CASES,
+    EPOCHS_A_STEP,
+    STEPS,
+    again_in_an_epoch,
+    at_epoch_edges,
+    differences,
+    hits,
+    random_kills,
+    run_through,
+    shuffled_phases,
+)
+from tests.kills.phases import PHASES
 from tests.phantoms import write_codes, write_packed
 
 KILLS_A_RUN = 8
 
 
 def main() -> int:
-    """Run the soak; exit status 1 if any killed run ended otherwise than its unbroken one."""
+    """Run the soak; exit status 1 if a killed run ended otherwise than its unbroken one, or no kill came in a phase."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="kills to land in all")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -26,11 +39,12 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = soak(Path(folder), kills=given.kills, seed=given.seed)
+    result |= provenance(" ".join(["python -m tests.kills", *sys.argv[1:]]))
     text = json.dumps(result, indent=2)
     print(text)
     if given.json:
         given.json.write_text(f"{text}\n")
-    return 1 if result["different"] else 0
+    return 1 if result["different"] or result["phases_not_hit"] else 0
 
 
 def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
@@ -38,18 +52,21 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
     began = time.monotonic()
     data = {"train-vqvae": write_packed(folder / "brain.h5"), "train-pixelcnn": write_codes(folder / "codes.h5")}
     rng = random.Random(seed)
-    landed, runs, phases, different = Counter[str](), 0, Counter[str](), []
+    deck = shuffled_phases(rng)
+    landed, runs, phases, epochs, different = Counter[str](), 0, Counter[str](), Counter[str](), []
     while sum(landed.values()) < kills:
         name, case = list(CASES.items())[runs % len(CASES)]
         unbroken = folder / f"unbroken {name}"
         if not unbroken.exists():
             run_through(case, data[case.stage], unbroken, [])
         killed = folder / f"killed {runs}"
-        count = run_through(case, data[case.stage], killed, random_kills(rng, KILLS_A_RUN))
-        landed[name] += count
+        at = run_through(case, data[case.stage], killed, random_kills(rng, KILLS_A_RUN, deck))
+        landed[name] += len(at)
         by_phase = hits(killed)
         phases.update(by_phase)
-        phases["by wall time"] += count - len(by_phase)
+        phases["by wall time"] += len(at) - len(by_phase)
+        epochs["at the edge of an epoch"] += at_epoch_edges(at, EPOCHS_A_STEP)
+        epochs["again in the epoch of the kill before"] += again_in_an_epoch(at)
         different += [f"run {runs} ({name}): {text}" for text in differences(unbroken / "run", killed / "run")]
         runs += 1
         print(f"{sum(landed.values())} kills in {runs} runs, {len(different)} differences", file=sys.stderr, flush=True)
@@ -61,6 +78,8 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
         "seconds": round(time.monotonic() - began),
         "kills_by_case": dict(landed),
         "kills_by_phase": dict(sorted(phases.items())),
+        "kills_by_epoch": dict(epochs),
+        "phases_not_hit": sorted(set(PHASES) - set(phases)),
         "different": different,
     }
 

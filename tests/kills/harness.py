@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from tests.kills.phases import PHASE_FILE_VARIABLE, PHASES, VARIABLE, arm
+from tests.kills.phases import PAUSE_VARIABLE, PHASE_FILE_VARIABLE, PHASES, VARIABLE, arm
 from tests.processes import command, finish, start
 from tests.trainings import Settings, command_line, outcome, settings_of
 from vqvae_dist.run_folder import RunFolder, read_json
@@ -28,7 +29,15 @@ SHORT = {
     "schedule.checkpoint_every": 4,
     "model.ema": 0.9,
 }
-"""20 training slices and a batch of 8: an epoch ends within steps 3, 5, 8, ..., and checkpoints come between."""
+"""20 training slices (18 code maps), a batch of 8: epochs end within steps 3, 5, 8, ..., checkpoints come between."""
+
+
+EPOCHS_A_STEP = 0.4
+"""About as much as a step advances, in epochs."""
+
+
+PAUSE_S = 0.05
+"""Slept at each step's edge where a kill by wall time is to come, so that it comes before the run ends."""
 
 
 class Case(NamedTuple):
@@ -79,6 +88,8 @@ def attempt(case: Case, data: Path, folder: Path, kill: Kill | None) -> bool:
     environment = {PHASE_FILE_VARIABLE: str(folder / "hit")}
     if kill and kill.phase:
         environment[VARIABLE] = f"{kill.phase}:{kill.call}"
+    elif kill:
+        environment[PAUSE_VARIABLE] = str(PAUSE_S)
     began = time.monotonic()
     metrics = RunFolder(folder / "run").metrics_file
     size = metrics.stat().st_size if metrics.exists() else 0
@@ -114,14 +125,18 @@ def _kill_later(main: BaseProcess, metrics: Path, size: int, seconds: float) -> 
         main.kill()
 
 
-def run_through(case: Case, data: Path, folder: Path, kills: Iterable[Kill]) -> int:
-    """Run the command, killed once for each of ``kills``, until it completes; return how many kills landed."""
+def run_through(case: Case, data: Path, folder: Path, kills: Iterable[Kill]) -> list[float]:
+    """Run the command, killed once for each of ``kills``, until it completes.
+
+    Returns, for each kill that landed, the epochs that had been trained and logged by then.
+    """
     folder.mkdir(parents=True)
-    landed = 0
+    landed: list[float] = []
     for kill in kills:
         if attempt(case, data, folder, kill):
             return landed
-        landed += 1
+        rows = RunFolder(folder / "run").read_metrics()
+        landed.append(rows[-1]["epoch"] if rows else 0.0)
     assert attempt(case, data, folder, None), "an attempt that nothing killed did not complete"
     return landed
 
@@ -160,11 +175,25 @@ def _stable(value: Any) -> Any:
     return {k: v for k, v in value.items() if k not in UNSTABLE} if isinstance(value, dict) else value
 
 
-def random_kills(rng: random.Random, count: int) -> list[Kill]:
-    """Kills at random moments: half by phase, half by wall time."""
+def random_kills(rng: random.Random, count: int, phases: Iterator[str]) -> list[Kill]:
+    """Kills at random moments: half by phase, the next of ``phases``, and half by wall time."""
     return [
-        Kill(phase=rng.choice(list(PHASES)), call=rng.randint(1, 3))
-        if rng.random() < 0.5
-        else Kill(seconds=rng.uniform(0, 1.5))
+        Kill(phase=next(phases), call=rng.randint(1, 3)) if rng.random() < 0.5 else Kill(seconds=rng.uniform(0, 1.5))
         for _ in range(count)
     ]
+
+
+def shuffled_phases(rng: random.Random) -> Iterator[str]:
+    """All phases in random order, again and again, so that none is left out for long."""
+    while True:
+        yield from rng.sample(list(PHASES), len(PHASES))
+
+
+def at_epoch_edges(epochs: Iterable[float], step: float) -> int:
+    """How many of ``epochs`` lie within a ``step`` (in epochs) before or after the end of one."""
+    return sum(min(epoch % 1.0, 1.0 - epoch % 1.0) < step - 1e-9 for epoch in epochs)
+
+
+def again_in_an_epoch(epochs: Sequence[float]) -> int:
+    """How many kills of a run came in the epoch of the kill before."""
+    return sum(int(a) == int(b) for a, b in itertools.pairwise(epochs))

@@ -9,15 +9,22 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+Call = Callable[..., Any]
 
 VARIABLE = "KILL_AT"
 """``PHASE:NUMBER``: die at that call of the phase's function, counted from 1."""
 
 PHASE_FILE_VARIABLE = "KILL_LOG"
 """A file that a dying process appends its phase to, so that a test can count which ones were hit."""
+
+
+PAUSE_VARIABLE = "KILL_PAUSE_S"
+"""Seconds to sleep at each step's edge."""
 
 
 class Phase(NamedTuple):
@@ -55,19 +62,34 @@ PHASES = {
 
 
 def arm() -> None:
-    """Make the main process die as KILL_AT says, if it says so."""
-    if VARIABLE not in os.environ or os.environ.get("RANK", "0") != "0":
+    """Make the main process die as KILL_AT says, or step slowly as KILL_PAUSE_S says, if they say so."""
+    if os.environ.get("RANK", "0") != "0":
         return
-    phase, _, number = os.environ[VARIABLE].rpartition(":")
-    _wrap(PHASES[phase], phase, int(number))
+    if PAUSE_VARIABLE in os.environ:
+        seconds = float(os.environ[PAUSE_VARIABLE])
+        _replace(Phase(LOOP, "Loop.step_edge", before=True), lambda edge: _after(seconds, edge))
+    if VARIABLE in os.environ:
+        phase, _, number = os.environ[VARIABLE].rpartition(":")
+        _replace(PHASES[phase], lambda call: _dying(call, PHASES[phase], phase, int(number)))
 
 
-def _wrap(phase: Phase, label: str, number: int) -> None:
+def _replace(phase: Phase, wrap: Callable[[Call], Call]) -> None:
     *owners, name = phase.name.split(".")
     owner: Any = importlib.import_module(phase.module)
     for part in owners:
         owner = getattr(owner, part)
-    original: Callable[..., Any] = getattr(owner, name)
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def _after(seconds: float, original: Call) -> Call:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(seconds)
+        return original(*args, **kwargs)
+
+    return wrapped
+
+
+def _dying(original: Call, phase: Phase, label: str, number: int) -> Call:
     calls = 0
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +102,7 @@ def _wrap(phase: Phase, label: str, number: int) -> None:
             die(label)
         return result
 
-    setattr(owner, name, wrapped)
+    return wrapped
 
 
 def die(label: str) -> None:

@@ -44,7 +44,7 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path: Path, packed: Path, code
     data = packed if case.stage == "train-vqvae" else codes
     run_through(case, data, tmp_path / "unbroken", [])
     landed = run_through(case, data, tmp_path / "killed", TABLE[name])
-    assert landed == len(TABLE[name]), "the run completed before every kill had come"
+    assert len(landed) == len(TABLE[name]), "the run completed before every kill had come"
     assert hits(tmp_path / "killed") == [kill.phase for kill in TABLE[name] if kill.phase]
     assert differences(tmp_path / "unbroken" / "run", tmp_path / "killed" / "run") == []
 
