@@ -6,8 +6,12 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+SEAL = "sha256"
+"""Key of a sealed JSON object that holds the checksum of all the others."""
 
 STAGING = ".staging-"
 """Prefix of what is being written; left-overs of a kill may be deleted."""
@@ -41,6 +45,16 @@ def write_synced(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON without NaN or infinity, for people and scripts to read."""
     write_file(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own checksum, so that damage to a single digit is noticed."""
+    write_json(path, {**value, SEAL: seal_of(value)})
+
+
+def seal_of(value: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object, whatever the order of its keys and its layout in the file."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def fsync_folder(folder: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -32,10 +35,18 @@ def comparison_picture(originals: Tensor, reconstructions: Tensor) -> Picture:
     return grid_picture(torch.cat([originals.cpu().float(), reconstructions.cpu().float()]), columns=len(originals))
 
 
-def save_picture(path: Path, picture: Picture) -> None:
-    """Write a picture, whole or not at all; the format follows the suffix, JPEG at its best quality."""
+def save_picture(path: Path, picture: Picture, about: Mapping[str, str] | None = None) -> None:
+    """Write a picture, whole or not at all; the format follows the suffix, JPEG at its best quality.
+
+    ``about`` goes into a PNG as text.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower(), path.suffix[1:].upper())
     content = io.BytesIO()
-    Image.fromarray(picture).save(content, kind, **({"quality": 95} if kind == "JPEG" else {}))
+    options: dict[str, Any] = {"quality": 95} if kind == "JPEG" else {}
+    if about:
+        options["pnginfo"] = PngInfo()
+        for key, text in about.items():
+            options["pnginfo"].add_text(key, text)
+    Image.fromarray(picture).save(content, kind, **options)
     write_file(path, content.getvalue())

@@ -5,19 +5,24 @@ Training writes it (``training/checkpoint.py``, ``training/tracking.py``); infer
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import CommandError, UsageError
-from vqvae_dist.files import write_json
+from data_tools.console import CommandError, UsageError, warn
+from vqvae_dist.files import SEAL, seal_of, write_json
 
 SCHEMA = 1
 """Version of a run folder's layout, in config.json."""
+
+
+CONFIG_KEYS = {"stage", "run_id", "fingerprint", "data_digest", "generation", "settings", "resolved", "attempts"}
+"""What config.json of a run says beside its schema."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +97,47 @@ class RunFolder:
         """config.json; CommandError where there is no run or it is damaged."""
         if not self.config_file.is_file():
             raise CommandError(f"{self.path}: not a run folder (no config.json)")
-        values = read_json(self.config_file)
+        values = read_sealed(self.config_file)
         if "schema" not in values:
             raise UsageError(f"{self.path}: not a run folder (config.json is another program's); give another folder")
         if values["schema"] != SCHEMA:
             raise CommandError(f"{self.config_file}: schema {values['schema']}, this version reads {SCHEMA}")
+        if missing := CONFIG_KEYS - values.keys():
+            raise CommandError(f"{self.config_file}: damaged or another file's content, without {min(missing)!r}")
         return values
 
     def read_summary(self) -> dict[str, Any] | None:
         """summary.json, or None before the first."""
-        return read_json(self.summary_file) if self.summary_file.is_file() else None
+        return read_sealed(self.summary_file) if self.summary_file.is_file() else None
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line cut by a kill is left out."""
-        if not self.metrics_file.is_file():
-            return []
-        return list(parse_rows(self.metrics_file.read_text(encoding="utf-8")))
+        """The rows of metrics.jsonl; a last line cut by a kill is left out, and damage is said aloud."""
+        content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
+        if not self.metrics_agree():
+            warn(f"{self.metrics_file}: damaged, some of its rows are not those that training wrote")
+        return list(parse_rows(content.decode("utf-8", "replace")))
+
+    def metrics_agree(self) -> bool:
+        """Whether metrics.jsonl begins as summary.json noted it; True where nothing was noted."""
+        for _ in range(2):  # training may cut one file between our looks at the two
+            content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
+            try:
+                noted = (self.read_summary() or {}).get("metrics")
+            except CommandError:
+                return True
+            if not noted or metrics_note(content[: noted["bytes"]]) == noted:
+                return True
+        return False
+
+
+def run_name(config: Mapping[str, Any]) -> str:
+    """A run by the id and generation in its config.json; what it leaves is marked with it."""
+    return f"{config['run_id']} generation {config['generation']}"
+
+
+def metrics_note(content: bytes) -> dict[str, Any]:
+    """What summary.json says of metrics.jsonl, that far: length and checksum."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def parse_rows(text: str) -> Iterator[dict[str, Any]]:
@@ -133,6 +163,15 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CommandError(f"{path}: damaged, not valid JSON") from None
     if not isinstance(value, dict):
         raise CommandError(f"{path}: damaged, not a JSON object")
+    return value
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """A JSON object that was written with its checksum, without it; CommandError where they disagree."""
+    value = read_json(path)
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != seal_of(value):
+        raise CommandError(f"{path}: damaged or edited, its content does not fit its checksum")
     return value
 
 

@@ -161,7 +161,9 @@ def differences(one: Path, other: Path) -> list[str]:
     files = ["model/model.safetensors", "model/config.json", "checkpoints/latest", "checkpoints/best"]
     files += sorted(str(path.relative_to(one)) for path in (one / "images").glob("*"))
     for name in files:
-        if (one / name).read_bytes() != (other / name).read_bytes():
+        if not (other / name).exists():
+            found.append(f"{name} is missing")
+        elif (one / name).read_bytes() != (other / name).read_bytes():
             found.append(f"{name} differs")
     summaries = [read_json(run / "summary.json") for run in (one, other)]
     for key in ("state", "step", "best", "final"):
@@ -177,10 +179,14 @@ def _stable(value: Any) -> Any:
 
 def random_kills(rng: random.Random, count: int, phases: Iterator[str]) -> list[Kill]:
     """Kills at random moments: half by phase, the next of ``phases``, and half by wall time."""
-    return [
-        Kill(phase=next(phases), call=rng.randint(1, 3)) if rng.random() < 0.5 else Kill(seconds=rng.uniform(0, 1.5))
-        for _ in range(count)
-    ]
+    kills = []
+    for _ in range(count):
+        if rng.random() < 0.5:
+            phase = next(phases)
+            kills.append(Kill(phase=phase, call=1 if PHASES[phase].once else rng.randint(1, 3)))
+        else:
+            kills.append(Kill(seconds=rng.uniform(0, 1.0)))
+    return kills
 
 
 def shuffled_phases(rng: random.Random) -> Iterator[str]:

@@ -33,17 +33,18 @@ class Phase(NamedTuple):
     module: str
     name: str
     before: bool
-    stage: str = ""
-    """Only for trainings of this stage."""
+    once: bool = False
+    """Comes once in an attempt."""
 
 
 LOOP, CHECKPOINT, STATE = "vqvae_dist.training.loop", "vqvae_dist.training.checkpoint", "vqvae_dist.training.state"
 
 PHASES = {
-    "opening the run": Phase("vqvae_dist.training.session", "write_json", before=True),
-    "opened the run": Phase("vqvae_dist.training.session", "write_json", before=False),
-    "restoring": Phase(STATE, "load_parts", before=True),
-    "cutting metrics": Phase("vqvae_dist.training.tracking", "cut_after", before=False),
+    "opening the run": Phase("vqvae_dist.training.session", "write_sealed", before=True, once=True),
+    "opened the run": Phase("vqvae_dist.training.session", "write_sealed", before=False, once=True),
+    "restoring": Phase(STATE, "load_parts", before=True, once=True),
+    "noted which rows count": Phase(LOOP, "write_summary", before=False),
+    "cutting metrics": Phase("vqvae_dist.training.tracking", "cut_after", before=False, once=True),
     "before a step": Phase(LOOP, "Loop.count_skipped", before=True),
     "after a step": Phase(LOOP, "Loop.step_edge", before=True),
     "validating": Phase(LOOP, "Loop.judge", before=True),
@@ -57,7 +58,7 @@ PHASES = {
     "saving: deleting old ones": Phase(CHECKPOINT, "Checkpoints._prune", before=True),
     "saved, not yet exported": Phase(LOOP, "export_best", before=True),
     "exported, no summary yet": Phase(LOOP, "export_best", before=False),
-    "writing the summary": Phase(LOOP, "write_json", before=True),
+    "writing the summary": Phase(LOOP, "write_summary", before=True),
 }
 
 

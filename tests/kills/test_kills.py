@@ -15,12 +15,13 @@ LAST_SAVE = 6
 TABLE = {
     "vqvae": [
         *(Kill(phase=phase) for phase in list(PHASES)[:2]),
+        Kill(phase="noted which rows count"),
         Kill(phase="before a step", call=2),
         Kill(phase="logged a row", call=3),
         *(Kill(phase=phase) for phase in PHASES if phase.startswith("saving")),
         Kill(phase="saved, not yet exported"),
         Kill(phase="exported, no summary yet"),
-        Kill(phase="writing the summary", call=2),
+        Kill(phase="writing the summary", call=3),
     ],
     "vqvae, bf16, worker": [Kill(phase="drawing"), Kill(phase="restoring"), Kill(seconds=0.02), Kill(seconds=0.0)],
     "vqvae, 2 processes, accumulation": [

@@ -101,7 +101,7 @@ class CodesReader:
     def attributes(self) -> dict[str, Any]:
         """What the file says of itself; see the module's docstring."""
         with self._damage_named("its attributes"):
-            return {name: getattr(value, "item", lambda v=value: v)() for name, value in self._open().attrs.items()}
+            return read_attributes(self._open())
 
     @property
     def digest(self) -> str:
@@ -199,16 +199,23 @@ def _open_codes(path: Path) -> h5py.File:
         raise CommandError(f"{path}: no such file; make one with: vqvae_dist extract-codes")
     try:
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-    except OSError as error:
+        about = read_attributes(file)
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise CommandError(f"{path}: not an HDF5 file, or damaged ({error}); {AGAIN}") from error
-    if file.attrs.get("format") != FORMAT:
+    if about.get("format") != FORMAT:
         raise CommandError(f"{path}: an HDF5 file, but not codes; {AGAIN}")
-    if file.attrs.get("version") != VERSION:
-        raise CommandError(f"{path}: version {file.attrs.get('version')} of the format; this program reads {VERSION}")
+    if about.get("version") != VERSION:
+        raise CommandError(f"{path}: version {about.get('version')} of the format; this program reads {VERSION}")
     return file
+
+
+def read_attributes(target: h5py.Group) -> dict[str, Any]:
+    """The attributes of a file or group as plain numbers and text."""
+    plain = {name: getattr(value, "item", lambda v=value: v)() for name, value in target.attrs.items()}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in plain.items()}
 
 
 def _group(name: str, group: h5py.Group) -> CodesGroup:
     count, h, w = group["codes"].shape
-    size = int(group.attrs["height"]), int(group.attrs["width"])
-    return CodesGroup(name, str(group.attrs["slices"]), (h, w), size, count)
+    about = read_attributes(group)
+    return CodesGroup(name, about["slices"], (h, w), (int(about["height"]), int(about["width"])), count)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from vqvae_dist.data.codes import COLUMNS, FORMAT, VERSION
+from vqvae_dist.data.codes import COLUMNS, FORMAT, VERSION, read_attributes
 
 BLOCK = 1024
 """Code maps hashed at a time, and entries in a chunk of a column."""
@@ -25,7 +25,7 @@ class CodesWriter:
     def __init__(self, path: Path, attributes: Mapping[str, object]) -> None:
         """``attributes`` are those of the layout but format, version and digest."""
         self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
-        self._file.attrs.update(attributes)
+        write_attributes(self._file, attributes)
 
     def append(
         self,
@@ -47,7 +47,7 @@ class CodesWriter:
 
     def _new_group(self, name: str, slices: str, size: tuple[int, int], grid: tuple[int, ...]) -> h5py.Group:
         group = self._file.create_group(f"codes/{name}")
-        group.attrs.update({"slices": slices, "height": size[0], "width": size[1]})
+        write_attributes(group, {"slices": slices, "height": size[0], "width": size[1]})
         maps = {"maxshape": (None, *grid), "chunks": (1, *grid), "fletcher32": True}
         group.create_dataset("codes", (0, *grid), "<u2", **maps)
         group.create_dataset("foreground", (0, *grid), "u1", **maps)
@@ -60,8 +60,12 @@ class CodesWriter:
         self._file.require_group("codes")
         self._file.create_dataset("patches", data=patches.astype("<f4"), fletcher32=True)
         for key, names in (("subjects/name", subjects), ("classes/name", classes)):
-            self._file.create_dataset(key, data=[name.encode() for name in names], dtype=h5py.string_dtype())
-        self._file.attrs.update({"format": FORMAT, "version": VERSION, "digest": _content_digest(self._file)})
+            texts = [name.encode() for name in names]
+            kind = h5py.string_dtype("utf-8", max(map(len, texts), default=1))
+            options = {"chunks": (len(texts),), "fletcher32": True} if texts else {}
+            self._file.create_dataset(key, data=np.array(texts, kind), **options)
+        about = {"format": FORMAT, "version": VERSION, "digest": _content_digest(self._file)}
+        write_attributes(self._file, about)
         self.close()
 
     def close(self) -> None:
@@ -69,9 +73,20 @@ class CodesWriter:
         self._file.close()
 
 
+def write_attributes(target: h5py.Group, attributes: Mapping[str, object]) -> None:
+    """Write attributes, texts with a fixed length: HDF5 keeps no checksum of variable-length text."""
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            text = value.encode()
+            target.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(len(text), 1)))
+        else:
+            target.attrs[name] = value
+
+
 def _content_digest(file: h5py.File) -> str:
     """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
-    digest = hashlib.sha256(f"{file.attrs['K']} {file.attrs['vqvae_weights_sha256']}".encode())
+    attributes = read_attributes(file)
+    digest = hashlib.sha256(f"{attributes['K']} {attributes['vqvae_weights_sha256']}".encode())
     for name in sorted(file["codes"]):
         group = file["codes"][name]
         digest.update(f"{name} {len(group['codes'])}".encode())

@@ -16,7 +16,7 @@ from data_tools.console import CommandError, UsageError, say
 from vqvae_dist.files import staging_path, write_file
 from vqvae_dist.inference.output import claim
 from vqvae_dist.pictures import Picture
-from vqvae_dist.run_folder import RunFolder
+from vqvae_dist.run_folder import RunFolder, run_name
 
 FRAME_MS, LAST_FRAME_MS = 400, 2000
 
@@ -51,10 +51,11 @@ def step_pictures(run: Path) -> dict[int, Picture]:
     if not run.is_dir():
         raise CommandError(f"{run}: no such run folder")
     folder = RunFolder(run).images
+    whose = run_name(RunFolder(run).read_config())
     found = {int(name[1]): path for path in folder.glob("*.png") if (name := re.fullmatch(r"step_(\d+)", path.stem))}
     if not found:
         raise CommandError(f"{folder}: no pictures yet; training takes them every schedule.image_every steps")
-    pictures = {step: _read(found[step]) for step in sorted(found)}
+    pictures = {step: _read(found[step], step, whose) for step in sorted(found)}
     first = next(iter(pictures.values())).shape
     for step, picture in pictures.items():
         if picture.shape != first:
@@ -112,9 +113,13 @@ def find_ffmpeg() -> str:
         ) from None
 
 
-def _read(path: Path) -> Picture:
+def _read(path: Path, step: int, whose: str) -> Picture:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
+            written = image.info.get("step"), image.info.get("run")
+            pixels = np.asarray(image.convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damage
         raise CommandError(f"{path}: not a readable PNG ({error})") from None
+    if written != (str(step), whose):
+        raise CommandError(f"{path}: not the picture that this run took at step {step}")
+    return pixels

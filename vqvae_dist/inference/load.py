@@ -18,7 +18,7 @@ from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
 from vqvae_dist.models.pixelcnn import PixelCNN
 from vqvae_dist.models.vqvae import VQVAE
-from vqvae_dist.run_folder import SCHEMA, RunFolder, read_json
+from vqvae_dist.run_folder import SCHEMA, RunFolder, read_sealed
 
 C = TypeVar("C", VQVAEModelConfig, PixelCNNModelConfig)
 M = TypeVar("M", bound=nn.Module)
@@ -78,7 +78,7 @@ def read_export(run: Path, *, stage: str) -> tuple[dict[str, Any], dict[str, Ten
         raise CommandError(f"{run}: no such run folder")
     if not (config_file.is_file() and weights_file.is_file()):
         raise CommandError(f"{run}: no model in {folder.name}/ yet; training writes it after its first validation")
-    description = read_json(config_file)
+    description = read_sealed(config_file)
     if description.get("stage") != stage:
         raise UsageError(f"{run}: a run of {description.get('stage')}; give a run of {stage}")
     if description.get("schema") != SCHEMA:

@@ -16,9 +16,18 @@ from typing import Any, NamedTuple
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from data_tools.console import CommandError, warn
-from vqvae_dist.files import STAGING, fsync_folder, sha256_file, staging_path, write_file, write_json, write_synced
-from vqvae_dist.run_folder import Ownership, RunFolder, read_json
+from data_tools.console import CommandError, describe, warn
+from vqvae_dist.files import (
+    STAGING,
+    fsync_folder,
+    sha256_file,
+    staging_path,
+    write_file,
+    write_json,
+    write_sealed,
+    write_synced,
+)
+from vqvae_dist.run_folder import Ownership, RunFolder, read_json, read_sealed
 
 MANIFEST = "manifest.json"
 VALUES = "trainer.json"
@@ -43,8 +52,8 @@ class DamagedError(Exception):
 class Checkpoints:
     """The checkpoints of one run; writing belongs to the main process."""
 
-    def __init__(self, run: RunFolder, *, keep_last: int) -> None:
-        self.run, self.keep_last = run, keep_last
+    def __init__(self, run: RunFolder, *, keep_last: int, of: str = "") -> None:
+        self.run, self.keep_last, self.of = run, keep_last, of
 
     def save(
         self, step: int, parts: Mapping[str, Tensors], values: Mapping[str, Any], *, best: int | None, owner: Ownership
@@ -55,14 +64,14 @@ class Checkpoints:
         staged = staging_path(folder)
         try:
             self.run.checkpoints.mkdir(exist_ok=True)
-            write_checkpoint(staged, step, parts, values)
+            write_checkpoint(staged, step, parts, {"of": self.of, **values})
             owner.check()
             if folder.exists():  # left by an attempt whose later steps were damaged
                 shutil.rmtree(folder)
             staged.rename(folder)
             fsync_folder(self.run.checkpoints)
             self._point(step, best)
-            verify_checkpoint(folder)
+            verify_checkpoint(folder, of=self.of)
         except (OSError, DamagedError) as error:
             shutil.rmtree(staged, ignore_errors=True)
             good = self.newest_step()
@@ -76,7 +85,7 @@ class Checkpoints:
         steps = self.steps()
         for at, step in enumerate(steps):
             try:
-                verify_checkpoint(self.run.checkpoint(step))
+                verify_checkpoint(self.run.checkpoint(step), of=self.of)
             except DamagedError as error:
                 back = f"going back to step {steps[at + 1]}" if at + 1 < len(steps) else "starting from step 0"
                 warn(f"{error}, {back}")
@@ -148,8 +157,11 @@ def on_cpu(tensors: Tensors) -> dict[str, Tensor]:
     return {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
 
 
-def verify_checkpoint(folder: Path) -> None:
-    """Raise DamagedError unless every file of the manifest, and no other, is there with its size and checksum."""
+def verify_checkpoint(folder: Path, *, of: str) -> None:
+    """Raise DamagedError unless every file of the manifest, and no other, is there with its size and checksum.
+
+    ``of`` names the run whose checkpoint it should be.
+    """
     try:
         manifest = read_json(folder / MANIFEST)
         found = {path.name for path in folder.iterdir()} - {MANIFEST}
@@ -160,8 +172,11 @@ def verify_checkpoint(folder: Path) -> None:
             path = folder / name
             if path.stat().st_size != written["size"] or sha256_file(path) != written["sha256"]:
                 raise DamagedError(f"{path}: checksum mismatch")
-        if folder.name != f"step_{read_json(folder / VALUES)['step']:08d}":
+        values = read_json(folder / VALUES)
+        if folder.name != f"step_{values['step']:08d}":
             raise DamagedError(f"{folder}: holds another step")
+        if values["of"] != of:
+            raise DamagedError(f"{folder}: a checkpoint of another run, {values['of']}")
     except (OSError, CommandError, KeyError, TypeError) as error:
         raise DamagedError(f"{folder / MANIFEST}: checksum mismatch or unreadable ({error})") from None
 
@@ -179,4 +194,21 @@ def export_model(run: RunFolder, tensors: Tensors, description: Mapping[str, Any
     run.model.mkdir(exist_ok=True)
     weights = run.model / "model.safetensors"
     write_file(weights, save(on_cpu(tensors)))
-    write_json(run.model / "config.json", {**description, "weights_sha256": sha256_file(weights)})
+    write_sealed(run.model / "config.json", {**description, "weights_sha256": sha256_file(weights)})
+
+
+def exported_step(run: RunFolder, run_id: str) -> int | None:
+    """The step whose weights lie in model/; None before the first export. Damage is said aloud, and is None too."""
+    weights, description_file = run.model / "model.safetensors", run.model / "config.json"
+    if not (weights.exists() or description_file.exists()):
+        return None
+    try:
+        description = read_sealed(description_file)
+        if description.get("run_id") != run_id:
+            raise CommandError(f"{description_file}: of another run, {description.get('run_id')}")
+        if description.get("weights_sha256") != sha256_file(weights):
+            raise CommandError(f"{weights}: checksum mismatch")
+        return int(description["step"])
+    except (CommandError, OSError) as error:
+        warn(f"{describe(error)}; it is written again from the checkpoint of its step, if that is there")
+        return None

@@ -9,10 +9,9 @@ from typing import Any
 
 from data_tools.console import CommandError, say, warn
 from vqvae_dist.config import TrainConfig
-from vqvae_dist.files import write_json
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
-from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, note_failure, summary
+from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, note_failure, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage, StepReport
 from vqvae_dist.training.state import export_best, restore, scaler_state, state_parts
@@ -30,6 +29,7 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     run, runtime = session.run, session.runtime
     if session.completed:
         if runtime.is_main:
+            check_metrics(session)
             say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
         runtime.close()
         return "completed"
@@ -38,8 +38,11 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     loop: Loop | None = None
     try:
         stage = build(session)
-        checkpoints = Checkpoints(run, keep_last=config.checkpoint.keep_last)
+        checkpoints = Checkpoints(run, keep_last=config.checkpoint.keep_last, of=session.name)
         progress = restore(stage, checkpoints, session)
+        if session.owner:
+            check_metrics(session)
+            write_summary(config, session, progress, "running")  # it says which rows count before others are cut
         tracker = Tracker(
             run,
             config,
@@ -59,6 +62,12 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
         if tracker:
             tracker.finish(state)
     return state
+
+
+def check_metrics(session: Session) -> None:
+    """Say aloud where metrics.jsonl is not what earlier attempts wrote; nothing is computed from it."""
+    if not session.run.metrics_agree():
+        warn(f"{session.run.metrics_file}: damaged, some of its rows are not those that training wrote")
 
 
 class Loop:
@@ -167,7 +176,7 @@ class Loop:
             return
         picture, step = self.stage.picture(), self.progress.step
         if picture is not None:
-            save_picture(self.session.run.image_file(step), picture)
+            save_picture(self.session.run.image_file(step), picture, {"step": str(step), "run": self.session.name})
             self.tracker.picture(step, "images/validate", picture)
         for name, counts in self.stage.histograms().items():
             self.tracker.histogram(step, name, counts)
@@ -199,9 +208,7 @@ class Loop:
         """Write summary.json."""
         if self.session.owner:
             self.session.owner.check()
-            content = summary(self.config, self.session, self.progress, state)
-            write_json(self.session.run.summary_file, content)
-            self.tracker.summarise(content)
+            self.tracker.summarise(write_summary(self.config, self.session, self.progress, state))
 
     def show(self, values: dict[str, Any]) -> None:
         """A progress line every ten seconds or so, and at the last step."""

@@ -65,12 +65,15 @@ def json_number(value: Any) -> Any:
 
 def cut_after(path: Path, step: int) -> None:
     """Leave only whole rows up to global step ``step`` in a metrics.jsonl; nothing happens where there is none."""
-    if not path.is_file():
-        return
-    old = path.read_bytes()
-    kept = b"".join(line for line in old.splitlines(keepends=True) if _is_row_until(line, step))
-    if kept != old:
+    kept = rows_until(path, step)
+    if path.is_file() and kept != path.read_bytes():
         write_file(path, kept)
+
+
+def rows_until(path: Path, step: int) -> bytes:
+    """The whole rows of a metrics.jsonl up to global step ``step``, as they stand there."""
+    content = path.read_bytes() if path.is_file() else b""
+    return b"".join(line for line in content.splitlines(keepends=True) if _is_row_until(line, step))
 
 
 def _is_row_until(line: bytes, step: int) -> bool:

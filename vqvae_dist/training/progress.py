@@ -8,7 +8,9 @@ from typing import Any
 
 from data_tools.console import CommandError, warn
 from vqvae_dist.config import TrainConfig
-from vqvae_dist.files import write_json
+from vqvae_dist.files import write_sealed
+from vqvae_dist.run_folder import metrics_note
+from vqvae_dist.training.metrics_file import rows_until
 from vqvae_dist.training.session import Session
 
 KEPT_WINDOWS = 200
@@ -56,10 +58,12 @@ class SpeedWindow:
         return rate, share
 
 
-def summary(config: TrainConfig, session: Session, progress: Progress, state: str) -> dict[str, Any]:
-    """The content of summary.json."""
+def write_summary(config: TrainConfig, session: Session, progress: Progress, state: str, **more: Any) -> dict[str, Any]:
+    """Write summary.json; return its content. Rows of metrics.jsonl after the progress's step do not count."""
     precision = session.runtime.precision
-    return {
+    rows = rows_until(session.run.metrics_file, progress.step)
+    content = {
+        "run_id": session.identity["run_id"],
         "state": state,
         "step": progress.step,
         "steps": config.schedule.steps,
@@ -70,7 +74,11 @@ def summary(config: TrainConfig, session: Session, progress: Progress, state: st
         "warnings": progress.warnings,
         "precision": precision.mixed,
         "compile": precision.compile,
+        "metrics": metrics_note(rows),
+        **more,
     }
+    write_sealed(session.run.summary_file, content)
+    return content
 
 
 def note_failure(session: Session, config: TrainConfig, progress: Progress, reason: str) -> None:
@@ -78,7 +86,6 @@ def note_failure(session: Session, config: TrainConfig, progress: Progress, reas
     try:
         assert session.owner is not None
         session.owner.check()
-        content = summary(config, session, progress, "failed") | {"reason": reason}
-        write_json(session.run.summary_file, content)
+        write_summary(config, session, progress, "failed", reason=reason)
     except (CommandError, OSError) as error:
         warn(f"summary.json could not be written: {error}")

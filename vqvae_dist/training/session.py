@@ -16,8 +16,9 @@ from accelerate.utils import broadcast_object_list
 from data_tools.console import CommandError, UsageError, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.config_io import changed_settings, fingerprint, run_id, to_json
-from vqvae_dist.files import STAGING, write_json
-from vqvae_dist.run_folder import SCHEMA, Attempt, OtherRankError, Ownership, RunFolder
+from vqvae_dist.files import STAGING, write_sealed
+from vqvae_dist.run_folder import SCHEMA, Attempt, OtherRankError, Ownership, RunFolder, run_name
+from vqvae_dist.training.checkpoint import exported_step
 from vqvae_dist.training.libraries import library_versions
 from vqvae_dist.training.runtime import (
     Precision,
@@ -48,6 +49,11 @@ class Session:
     """None on processes other than the main one."""
     completed: bool
     """The run was completed already; there is nothing to do."""
+
+    @property
+    def name(self) -> str:
+        """What its checkpoints and pictures are marked with, so that another run's are told apart."""
+        return run_name(self.identity)
 
     @property
     def milestones(self) -> tuple[int, ...]:
@@ -81,7 +87,7 @@ def open_session(
             if owner:
                 identity["attempts"] = [*identity["attempts"], _attempt_record(attempt, processes)]
                 _show_code_change(identity["attempts"])
-                write_json(run.config_file, identity)
+                write_sealed(run.config_file, identity)
             outcome = [(identity, owner is None)]
         except (CommandError, OSError) as error:
             failure = error
@@ -114,13 +120,14 @@ def _open_run(
     if stored and not fresh:
         identity = continued_identity(run, stored, config, stage=stage, digest=digest)
         check_precision(identity["resolved"]["mixed"])
-        summary = _summary(run)
+        summary = _summary(run, stored)
         ended = summary.get("state") == "completed"
         completed = ended and int(summary["step"]) >= config.schedule.steps
+        completed = completed and exported_step(run, stored["run_id"]) is not None
         if ended and not completed and not any(run.checkpoints.glob("step_*")):
             raise UsageError(
                 f"{run.path}: completed at step {summary['step']}, and its checkpoints are gone (pruned?): it cannot "
-                "be extended; --fresh trains it anew and keeps it aside"
+                "go on; --fresh trains it anew and keeps it aside"
             )
         return identity, None if completed else Ownership(run, attempt)
     if not fresh:
@@ -134,13 +141,17 @@ def _open_run(
     return new_identity(config, precision, stage=stage, digest=digest, generation=earlier_generations(run)), owner
 
 
-def _summary(run: RunFolder) -> dict[str, Any]:
-    """summary.json; empty where there is none or it is damaged: it will be written again from the checkpoint."""
+def _summary(run: RunFolder, stored: dict[str, Any]) -> dict[str, Any]:
+    """summary.json; empty where it is missing, damaged or of another run: the checkpoint tells the same."""
     try:
-        return run.read_summary() or {}
+        summary = run.read_summary() or {}
     except CommandError as error:
         warn(f"{error}; going by the checkpoints")
         return {}
+    if summary.get("run_id", stored["run_id"]) != stored["run_id"]:
+        warn(f"{run.summary_file}: of another run, {summary['run_id']}; going by the checkpoints")
+        return {}
+    return summary
 
 
 def _refuse_foreign(run: RunFolder) -> None:

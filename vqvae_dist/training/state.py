@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from data_tools.console import say
-from vqvae_dist.run_folder import read_json
-from vqvae_dist.training.checkpoint import Checkpoint, Checkpoints, export_model
+from vqvae_dist.training.checkpoint import Checkpoint, Checkpoints, export_model, exported_step
 from vqvae_dist.training.progress import Progress
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
@@ -104,13 +103,11 @@ def exported_description(stage: Stage, session: Session, step: int) -> dict[str,
 
 
 def repair_export(stage: Stage, checkpoints: Checkpoints, session: Session, progress: Progress) -> None:
-    """Write model/ again where a kill came between a best checkpoint and its export."""
+    """Write model/ again where a kill came between a best checkpoint and its export, or where it is damaged."""
     if progress.best is None:
         return
-    config = session.run.model / "config.json"
-    exported = read_json(config).get("step") if config.is_file() else None
     step = int(progress.best["step"])
-    if exported == step or not session.run.checkpoint(step).is_dir():
+    if exported_step(session.run, session.identity["run_id"]) == step or not session.run.checkpoint(step).is_dir():
         return
     assert session.owner is not None
     best = checkpoints.load(step)

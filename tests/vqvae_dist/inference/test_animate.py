@@ -8,18 +8,34 @@ import pytest
 from PIL import Image, ImageSequence
 
 from data_tools.console import CommandError, UsageError
+from vqvae_dist.files import write_sealed
 from vqvae_dist.inference.animate import CAPTION_HEIGHT, animate
 from vqvae_dist.pictures import save_picture
+from vqvae_dist.run_folder import CONFIG_KEYS, SCHEMA
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run with four pictures that differ a little, all 256 grays among them; written in no order."""
-    folder = tmp_path / "run"
+    folder = make_run(tmp_path / "run")
     for step in (100, 5, 2500, 1000):
-        save_picture(folder / "images" / f"step_{step:08d}.png", picture(step))
+        take(folder, step, picture(step))
     (folder / "images" / "notes.png").write_bytes(b"not a picture of a step")
     return folder
+
+
+def make_run(folder):
+    """A run that has begun."""
+    folder.mkdir()
+    values = {key: {} for key in CONFIG_KEYS} | {"schema": SCHEMA, "run_id": "a", "generation": 0}
+    write_sealed(folder / "config.json", values)
+    return folder
+
+
+def take(run, step, pixels, taken_at=None):
+    """Leave a picture as training does."""
+    about = {"step": str(taken_at or step), "run": "a generation 0"}
+    save_picture(run / "images" / f"step_{step:08d}.png", pixels, about)
 
 
 def picture(step):
@@ -46,8 +62,9 @@ def test_the_last_frame_stays_longest(run, tmp_path):
 
 
 def test_equal_pictures_are_all_shown(tmp_path):
+    run = make_run(tmp_path / "run")
     for step in (1, 2, 3):
-        save_picture(tmp_path / "run" / "images" / f"step_{step:08d}.png", picture(0))
+        take(run, step, picture(0))
     animate(run=tmp_path / "run", output=tmp_path / "training.gif")
     with Image.open(tmp_path / "training.gif") as movie:
         assert movie.n_frames == 3
@@ -56,7 +73,7 @@ def test_equal_pictures_are_all_shown(tmp_path):
 def test_a_run_without_pictures_is_named(tmp_path):
     with pytest.raises(CommandError, match="no such run folder"):
         animate(run=tmp_path / "run", output=tmp_path / "training.gif")
-    (tmp_path / "run").mkdir()
+    make_run(tmp_path / "run")
     with pytest.raises(CommandError, match="no pictures yet"):
         animate(run=tmp_path / "run", output=tmp_path / "training.gif")
 
@@ -70,7 +87,7 @@ def test_a_damaged_picture_is_named(run, tmp_path, keep):
 
 
 def test_a_picture_of_another_size_is_named(run, tmp_path):
-    save_picture(run / "images" / "step_00003000.png", np.zeros((10, 20), np.uint8))
+    take(run, 3000, np.zeros((10, 20), np.uint8))
     with pytest.raises(CommandError, match=r"step_00003000\.png: 20x10 pixels, the first 90x60"):
         animate(run=run, output=tmp_path / "training.gif")
 
@@ -116,3 +133,9 @@ def test_mp4_without_ffmpeg_says_what_to_do(run, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"needs ffmpeg: .* --output FILE\.gif"):
         animate(run=run, output=tmp_path / "out" / "training.mp4")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_of_another_step_is_not_shown_in_its_place(run, tmp_path):
+    take(run, 100, picture(100), taken_at=1000)
+    with pytest.raises(CommandError, match=r"step_00000100\.png: not the picture that this run took at step 100"):
+        animate(run=run, output=tmp_path / "training.gif")

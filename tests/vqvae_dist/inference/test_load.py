@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from data_tools.console import CommandError, UsageError
+from vqvae_dist.files import write_sealed
 from vqvae_dist.inference.load import load_pixelcnn, load_vqvae
+from vqvae_dist.run_folder import read_sealed
 
 
 def edit_config(run, **changes):
     path = run / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    write_sealed(path, {**read_sealed(path), **changes})
 
 
 def test_loaded_vqvae_is_ready_to_be_used(vqvae_run):
@@ -77,6 +79,13 @@ def test_a_description_that_is_not_ours_is_refused(vqvae_run, changes, message):
     edit_config(run, **changes)
     with pytest.raises(CommandError, match=message):
         load_vqvae(run)
+
+
+def test_a_changed_digit_of_the_description_is_noticed(vqvae_run):
+    path = vqvae_run() / "model" / "config.json"
+    path.write_text(path.read_text().replace('"step": ', '"step": 1', 1))
+    with pytest.raises(CommandError, match="damaged or edited"):
+        load_vqvae(path.parent.parent)
 
 
 def test_weights_of_another_shape_are_refused(vqvae_run):

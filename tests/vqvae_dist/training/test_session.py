@@ -16,6 +16,7 @@ import torch
 from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.config_io import changed_settings
+from vqvae_dist.files import SEAL, write_sealed
 from vqvae_dist.run_folder import RunFolder, read_json
 from vqvae_dist.training.runtime import code_version
 
@@ -347,8 +348,9 @@ def test_another_version_of_the_code_is_said_where_both_are_known(trainer: Train
     trainer()
     file = trainer.run.config_file
     stored = read_json(file)
+    stored.pop(SEAL)
     stored["attempts"][0]["code"] = before
-    file.write_text(json.dumps(stored))
+    write_sealed(file, stored)
     ended = trainer({"schedule.steps": 12})
     assert ended.status == 0, ended.text
     assert ("was trained with code" in ended.text) == (warned and bool(code_version()))
