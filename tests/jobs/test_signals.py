@@ -55,8 +55,8 @@ def test_signal_before_the_training_is_there_is_kept_for_it() -> None:
 
 def test_work_that_saves_nothing_is_interrupted() -> None:
     result = run(
-        "signals.install(deadline_s=60, interrupt=True)\nprint('ready')\n"
-        "try: time.sleep(60)\nexcept StopRequestedError: print('interrupted')",
+        "signals.install(deadline_s=60, interrupt=True)\n"
+        "try:\n    print('ready')\n    time.sleep(60)\nexcept StopRequestedError: print('interrupted')",
         send=signal.SIGTERM,
     )
     assert result.stdout == "interrupted\n", result.stderr
