@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from data_tools.slice_format import (
 )
 from data_tools.slicefile import SliceReader
 
-_AHEAD = 16  # slices read while others are hashed
+_BLOCK_BYTES = 1 << 22  # read at once
+_AHEAD = 3  # blocks read while others are hashed
 
 
 def verify(file: Path) -> None:
@@ -55,22 +56,45 @@ def verify(file: Path) -> None:
 def _check_group(reader: SliceReader, group: SliceGroup, hasher: ThreadPoolExecutor) -> Iterator[str | None]:
     """Yield for each slice what is wrong with it, or None; hash in another thread while the next are read."""
     hashes: Iterator[Any] = (row for (block,) in reader.blocks(group.name, "sha256") for row in block)
-    waiting: deque[Future[str | None]] = deque()
-    for row, expected in enumerate(hashes):
-        try:
-            pixels = reader.read(group.name, row)
-        except CommandError as error:
-            yield f"{group.name} row {row}: {first_line(error.__cause__ or error)}"
-        else:
-            waiting.append(hasher.submit(_compare, pixels, expected, f"{group.name} row {row}"))
+    size = max(1, _BLOCK_BYTES // (group.height * group.width * np.dtype(group.dtype).itemsize))
+    waiting: deque[Future[list[str | None]]] = deque()
+    for start in range(0, group.count, size):
+        rows = range(start, min(start + size, group.count))
+        expected = [next(hashes) for _ in rows]
+        waiting.append(hasher.submit(_compare, _read(reader, group, rows), expected, group.name, start))
         if len(waiting) == _AHEAD:
-            yield waiting.popleft().result()
-    yield from (future.result() for future in waiting)
+            yield from waiting.popleft().result()
+    for future in waiting:
+        yield from future.result()
 
 
-def _compare(pixels: npt.NDArray[Any], expected: npt.NDArray[np.uint8], where: str) -> str | None:
-    same = hashlib.sha256(pixels.data).digest() == expected.tobytes()
-    return None if same else f"{where}: its pixels are not those that were packed"
+def _read(reader: SliceReader, group: SliceGroup, rows: range) -> Sequence[npt.NDArray[Any] | str]:
+    """The pixels of some rows, or what is wrong with one: a block at once, and one by one where it is damaged."""
+    try:
+        return list(reader.read_block(group.name, rows.start, rows.stop))
+    except CommandError:
+        return [_read_row(reader, group, row) for row in rows]
+
+
+def _read_row(reader: SliceReader, group: SliceGroup, row: int) -> npt.NDArray[Any] | str:
+    try:
+        return reader.read(group.name, row)
+    except CommandError as error:
+        return first_line(error.__cause__ or error)
+
+
+def _compare(
+    pixels: Sequence[npt.NDArray[Any] | str], expected: Sequence[npt.NDArray[np.uint8]], group: str, start: int
+) -> list[str | None]:
+    """For each of some rows from ``start`` on: what is wrong with it, or None."""
+    found: list[str | None] = []
+    for row, (image, wanted) in enumerate(zip(pixels, expected, strict=True), start):
+        if isinstance(image, str):
+            found.append(f"{group} row {row}: {image}")
+        else:
+            same = hashlib.sha256(image.data).digest() == wanted.tobytes()
+            found.append(None if same else f"{group} row {row}: its pixels are not those that were packed")
+    return found
 
 
 def _check_tables(reader: SliceReader) -> None:
