@@ -7,15 +7,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data_tools.console import CommandError
 from data_tools.phantom import phantom
 from data_tools.settings import PhantomSettings
 from data_tools.staging import staged
-from data_tools.verify import verify
 from tests.data_tools.slices import Pack, Save, brain
+from tests.kills.packing import soak, start
 
 PACK = "import sys; from data_tools.cli import main; sys.exit(main())"
 
@@ -27,11 +26,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "in"
 
 
-def start(*arguments: str | Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "data_tools", "pack", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-
 def children_of(pid: int) -> list[int]:
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -39,24 +33,8 @@ def children_of(pid: int) -> list[int]:
 def test_a_kill_at_any_moment_leaves_no_bad_file_and_packing_again_gives_the_same_bytes(
     pictures: Path, tmp_path: Path
 ) -> None:
-    output = tmp_path / "out.h5"
-    begun = time.monotonic()
-    assert start(pictures, "--output", output, "--workers", "1").wait(60) == 0
-    seconds = time.monotonic() - begun
-    expected, report = output.read_bytes(), output.with_suffix(".report.json").read_bytes()
-    output.unlink()
-    for delay in np.random.default_rng(0).uniform(0.3 * seconds, 1.05 * seconds, 6):
-        process = start(pictures, "--output", output, "--workers", "1", "--overwrite")
-        time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if output.exists():
-            verify(output)
-            assert output.read_bytes() == expected
-    assert start(pictures, "--output", output, "--workers", "1", "--overwrite").wait(60) == 0
-    assert output.read_bytes() == expected
-    assert output.with_suffix(".report.json").read_bytes() == report
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "out.report.json"]
+    result = soak(pictures, tmp_path / "out", kills=8, seed=0)
+    assert result["bad"] == []
 
 
 def test_workers_end_when_the_packing_process_is_killed(pictures: Path, tmp_path: Path) -> None:

@@ -68,6 +68,25 @@ def test_codes_are_counted_and_revived_alike(trained: Runner, variant: str) -> N
     assert [row.get("validate/usage") for row in other.rows] == [row.get("validate/usage") for row in plain.rows]
 
 
+@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_of_two_processes_goes_on_with_another_number(
+    stage: str, processes: int, trained: Runner, tmp_path: Path, packed: Path, codes: Path
+) -> None:
+    in_steps = {"optim.milestones": [30]}  # a share would be resolved when the run first starts
+    data = packed if stage == "train-vqvae" else codes
+    for number, steps in ((2, 25), (processes, 50)):
+        settings = settings_of(stage, data, tmp_path / "run", {**in_steps, "schedule.steps": steps})
+        text = run(train_in_process, stage, settings, True, processes=number, log=tmp_path / "log")
+    assert "going on from step 25" in text
+    plain, other = trained(stage, changes=in_steps), outcome(tmp_path / "run")
+    loss, (tensor, name) = worst_loss(other, plain), worst_difference(other, plain)
+    print(f"{stage}, 2 processes and then {processes}: losses differ by {loss:.1e}, {name} by {tensor:.1e}")
+    assert len(other.losses) == 50
+    assert loss <= 1e-9, f"train/loss differs by {loss:.1e}"
+    assert tensor <= 1e-9, f"{name} differs by {tensor:.1e} of its largest element"
+
+
 APART: dict[str, Settings] = {
     "train-vqvae": {"model.quantizer.init_after": 10, "seed": 1},
     "train-pixelcnn": {"seed": 1},

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.slicefile import SliceReader
-from vqvae_dist.config import STAGES, PixelCNNConfig, VQVAEConfig
-from vqvae_dist.config_io import Layer, compose, merge
-from vqvae_dist.run_folder import RunFolder
-from vqvae_dist.training.libraries import library_versions
-from vqvae_dist.training.runtime import code_version
+from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
+from vqvae_dist.config_io import Layer, compose, fingerprint, merge
+from vqvae_dist.run_folder import Attempt, RunFolder
+from vqvae_dist.training.logged_config import read_logged_config
+from vqvae_dist.training.runtime import default_threads
+from vqvae_dist.training.session import attempt_record
 
 
 def rerun(run: Path, /, *, output_dir: Path) -> str:
-    """Train the run in folder RUN again into ``output_dir``, from its logged settings.
+    """Train a run again into ``output_dir``, from its logged settings.
 
-    Every mismatch of code, libraries, processes and threads is named; other data is an error. With none, the
-    result on the same hardware is equal bit for bit.
+    RUN is its folder, or a file with the config that W&B holds of it: ``config.yaml``, or JSON of
+    ``wandb.Api().run(PATH).config``. Every mismatch of code, libraries, processes and threads is named; other data is
+    an error. With none, the result on the same hardware is equal bit for bit.
     """
-    stored = RunFolder(run).read_config()
+    stored = read_logged_config(run) if run.is_file() else RunFolder(run).read_config()
+    source = str(run if run.is_file() else RunFolder(run).config_file)
     if output_dir.resolve() == run.resolve():
         raise UsageError(f"--output-dir {output_dir} is the run itself; give another folder")
-    settings = {**stored["settings"], "output_dir": str(output_dir)}
-    config = compose(STAGES[stored["stage"]], Layer(str(run / "config.json"), settings))
+    settings = merge(stored["settings"], {"output_dir": str(output_dir)})
+    config = compose(STAGES[stored["stage"]], Layer(source, settings))
     if list(config.milestones) != stored["resolved"]["milestones"]:  # shares of the steps it was first started with
         settings = merge(settings, {"optim": {name: stored["resolved"][name] for name in ("milestones", "warmup")}})
-        config = compose(STAGES[stored["stage"]], Layer(str(run / "config.json"), settings))
+        config = compose(STAGES[stored["stage"]], Layer(source, settings))
+    if fingerprint(config, stored["data_digest"]) != stored["fingerprint"]:
+        raise CommandError(f"{source}: its settings do not fit its fingerprint {stored['fingerprint'][:8]}; edited?")
     for mismatch in mismatches(stored):
         warn(mismatch)
+    ended = _train(config, stored)
+    _name_other_choices(stored, output_dir)
+    return ended
+
+
+def _train(config: TrainConfig, stored: dict[str, Any]) -> str:
     if isinstance(config, VQVAEConfig):
         from vqvae_dist.training.vqvae import train_vqvae
 
@@ -51,12 +63,26 @@ def _check_data(path: str, digest: str, stored: dict[str, Any]) -> None:
 
 def mismatches(stored: dict[str, Any]) -> list[str]:
     """Differences between a run's last attempt and this process that may change the result, a line each."""
-    last = stored["attempts"][-1]
-    now = library_versions()
+    default_threads()
+    then, now = stored["attempts"][-1], attempt_record(Attempt(), int(os.environ.get("WORLD_SIZE", "1")))
     found = [
-        f"{name} {old} then, {now.get(name)} now" for name, old in last["libraries"].items() if old != now.get(name)
+        f"{name} {then.get('libraries', {}).get(name, 'unknown')} then, {version} now"
+        for name, version in now["libraries"].items()
+        if then.get("libraries", {}).get(name) != version
     ]
-    code = code_version()
-    if last["code"] != code or "-dirty" in code:
-        found.append(f"code {last['code'] or 'unknown'} then, {code or 'unknown'} now")
+    found += [
+        f"{name} {then.get(name, 'unknown')} then, {now[name]} now"
+        for name in ("processes", "threads", "device")
+        if then.get(name) != now[name]
+    ]
+    if then.get("code") != now["code"] or "-dirty" in now["code"]:
+        found.append(f"code {then.get('code') or 'unknown'} then, {now['code'] or 'unknown'} now")
     return found
+
+
+def _name_other_choices(stored: dict[str, Any], output_dir: Path) -> None:
+    """Say where what was ``auto`` came to something else on this machine."""
+    chosen = RunFolder(output_dir).read_config()["resolved"]
+    for name, old in stored["resolved"].items():
+        if name in chosen and chosen[name] != old:
+            warn(f"{name} {old} then, {chosen[name]} now: not bit-equal")

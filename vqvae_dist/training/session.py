@@ -85,7 +85,7 @@ def open_session(
                 run, config, stage=stage, digest=digest, work=work, fresh=fresh, attempt=attempt
             )
             if owner:
-                identity["attempts"] = [*identity["attempts"], _attempt_record(attempt, processes)]
+                identity["attempts"] = [*identity["attempts"], attempt_record(attempt, processes)]
                 _show_code_change(identity["attempts"])
                 write_sealed(run.config_file, identity)
             outcome = [(identity, owner is None)]
@@ -232,7 +232,8 @@ def set_aside(run: RunFolder, generation: int) -> None:
     say(f"the earlier run is kept in {target}")
 
 
-def _attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
+def attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
+    """What config.json says of an attempt: code, libraries and machine, which decide the bits of its result."""
     return {
         "job": attempt.job,
         "number": attempt.number,

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_tools.console import CommandError, UsageError
+from tests.kills.harness import differences
+from tests.phantoms import write_packed
+from tests.processes import command, finish, start
+from tests.vqvae_dist.training.conftest import Ended, Trainer
+from vqvae_dist.config import VQVAEConfig
+from vqvae_dist.config_io import Layer, compose
+from vqvae_dist.files import write_sealed
+from vqvae_dist.run_folder import Attempt
+from vqvae_dist.training.logged_config import read_logged_config
+from vqvae_dist.training.tracking import dashboard_config
+
+
+def again(trainer: Trainer, source: Path, *flags: str) -> Ended:
+    """``rerun SOURCE`` into a folder beside the run."""
+    trainer.calls += 1
+    log = trainer.folder / f"log{trainer.calls}"
+    words = ["rerun", str(source), "--output-dir", str(trainer.folder / "again"), *flags]
+    return Ended(finish(start(command, words, log=log), log=log)[0], log.read_text())
+
+
+def logged(trainer: Trainer) -> dict[str, Any]:
+    """What W&B is told of the run."""
+    identity = trainer.run.read_config()
+    config = compose(VQVAEConfig, Layer("config.json", identity["settings"]))
+    return dashboard_config(config, identity, resume_step=0, attempt=Attempt())
+
+
+def test_a_run_trained_again_is_equal_bit_for_bit(trainer: Trainer) -> None:
+    assert trainer({"schedule.image_every": 4, "optim.lr": 3e-5}).status == 0
+    ended = again(trainer, trainer.run.path)
+    assert ended.status == 0, ended.text
+    assert "the same data" in ended.text
+    assert differences(trainer.run.path, trainer.folder / "again") == []
+
+
+@pytest.mark.parametrize("kind", ["api.json", "config.yaml"])
+def test_a_run_is_trained_again_from_what_wandb_was_told(trainer: Trainer, kind: str) -> None:
+    assert trainer({"optim.lr": 3e-5}).status == 0
+    values, file = logged(trainer), trainer.folder / kind
+    if file.suffix == ".json":
+        file.write_text(json.dumps(values))
+    else:  # as in the run's files at the server
+        file.write_text(
+            yaml.safe_dump({"_wandb": {"value": {"t": [1, 2]}}, **{k: {"value": v} for k, v in values.items()}})
+        )
+    ended = again(trainer, file)
+    assert ended.status == 0, ended.text
+    assert differences(trainer.run.path, trainer.folder / "again") == []
+
+
+def test_numbers_without_a_point_are_numbers(tmp_path: Path, trainer: Trainer) -> None:
+    trainer()
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({key: {"value": value} for key, value in logged(trainer).items()}))
+    file.write_text(file.read_text().replace("optim.lr:\n  value: 0.002", "optim.lr:\n  value: 2e-05"))
+    assert read_logged_config(file)["settings"]["optim"]["lr"] == 2e-05
+
+
+def test_every_mismatch_is_named(trainer: Trainer) -> None:
+    trainer()
+    stored = trainer.run.read_config()
+    stored["attempts"][-1] |= {"code": "0123456", "processes": 4, "threads": 64, "device": "NVIDIA A100"}
+    stored["attempts"][-1]["libraries"]["torch"] = "2.11.0"
+    stored["resolved"]["mixed"] = "bf16"
+    write_sealed(trainer.run.config_file, stored)
+    ended = again(trainer, trainer.run.path)
+    assert ended.status == 0, ended.text
+    for line in (
+        "warning: torch 2.11.0 then,", "warning: code 0123456 then,", "warning: processes 4 then, 1 now",
+        "warning: threads 64 then, 1 now", "warning: device NVIDIA A100 then, cpu now",
+        "warning: mixed bf16 then, no now: not bit-equal",
+    ):  # fmt: skip
+        assert line in ended.text
+
+
+def test_other_data_is_an_error(trainer: Trainer) -> None:
+    trainer()
+    write_packed(trainer.folder / "other.h5", slices=5)
+    stored = trainer.run.read_config()
+    stored["settings"]["data"]["path"] = str(trainer.folder / "other.h5")
+    write_sealed(trainer.run.config_file, stored)
+    ended = again(trainer, trainer.run.path)
+    assert ended.status == 1
+    assert "other.h5: not the data of that run" in ended.text
+    assert not (trainer.folder / "again").exists()
+
+
+def test_settings_that_were_edited_are_noticed(trainer: Trainer) -> None:
+    trainer()
+    file = trainer.folder / "api.json"
+    file.write_text(json.dumps(logged(trainer) | {"optim.lr": 0.5}))
+    ended = again(trainer, file)
+    assert ended.status == 1
+    assert "do not fit its fingerprint" in ended.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "neither JSON nor YAML"), ("[1]", "not the config"), ("{}", "without stage, run_id")]
+)
+def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(content)
+    with pytest.raises((CommandError, UsageError), match=message):
+        read_logged_config(file)

@@ -1,0 +1,50 @@
+"""A run as W&B remembers it: the config that the tracker logged, read back from a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_tools.console import CommandError, UsageError
+from vqvae_dist.config import STAGES
+from vqvae_dist.config_io import flatten, nest
+
+NEEDED = ("stage", "run_id", "fingerprint", "data_digest", "resolved.milestones", "resolved.warmup")
+
+
+# YAML in which 1e-05 is a number, as its writers mean it; YAML 1.1 asks for a point.
+_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+e[-+]?\d+$", re.I), list("-+0123456789"))
+
+
+def read_logged_config(file: Path) -> dict[str, Any]:
+    """What config.json of the run said, from a file of W&B's.
+
+    ``file`` is the run's ``config.yaml`` (in its files at the server), or JSON of ``wandb.Api().run(PATH).config``.
+    """
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        values = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except (ValueError, yaml.YAMLError) as error:
+        raise CommandError(f"{file}: neither JSON nor YAML ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: not the config of a W&B run; give its config.yaml")
+    flat = flatten({key: value["value"] if _is_wrapped(value) else value for key, value in values.items()})
+    missing = [key for key in NEEDED if key not in flat]
+    if missing or flat["stage"] not in STAGES:
+        raise UsageError(f"{file}: not the config of a run of ours, without {', '.join(missing) or 'a known stage'}")
+    names = flatten(STAGES[flat["stage"]]()).keys()
+    settings = {key: value for key, value in flat.items() if key in names}
+    settings |= {f"optim.{name}": flat[f"resolved.{name}"] for name in ("milestones", "warmup")}
+    attempt = {key.removeprefix("attempt."): value for key, value in flat.items() if key.startswith("attempt.")}
+    facts = {key: value for key, value in flat.items() if key not in names and not key.startswith("attempt.")}
+    return {**nest(facts), "settings": nest(settings), "attempts": [nest(attempt)]}
+
+
+def _is_wrapped(value: Any) -> bool:
+    return isinstance(value, Mapping) and "value" in value
