@@ -54,8 +54,9 @@ def soak(pictures: Path, folder: Path, *, kills: int, seed: int) -> dict[str, ob
         process = start(pictures, "--output", output, "--workers", "1", "--overwrite")
         time.sleep(rng.uniform(0.3, 1.0) * seconds)
         ended = process.poll() is not None
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if not ended:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         late += ended
         early += not ended and not any(folder.glob(".staging-*"))
         if output.exists():
