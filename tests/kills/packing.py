@@ -49,15 +49,15 @@ def soak(pictures: Path, folder: Path, *, kills: int, seed: int) -> dict[str, ob
     seconds = time.monotonic() - begun
     expected = contents(folder)
     output.unlink()
-    rng, bad, early, late = random.Random(seed), [], 0, 0
-    for number in range(kills):
+    rng, bad, early, late, number = random.Random(seed), [], 0, 0, 0
+    while number < kills:
         process = start(pictures, "--output", output, "--workers", "1", "--overwrite")
         time.sleep(rng.uniform(0.3, 1.0) * seconds)
         ended = process.poll() is not None
         if not ended:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        late += ended
+        late, number = late + ended, number + (not ended)
         early += not ended and not any(folder.glob(".staging-*"))
         if output.exists():
             with contextlib.redirect_stdout(io.StringIO()):
@@ -69,8 +69,7 @@ def soak(pictures: Path, folder: Path, *, kills: int, seed: int) -> dict[str, ob
     assert start(pictures, "--output", output, "--workers", "1", "--overwrite").wait(60) == 0
     if contents(folder) != expected:
         bad.append(f"packing again gave other files: {sorted(contents(folder))}")
-    while_writing = kills - early - late
-    return {"kills": kills, "while_writing": while_writing, "before": early, "after_the_end": late, "bad": bad}
+    return {"kills": kills, "while_writing": kills - early, "before": early, "came_too_late": late, "bad": bad}
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
