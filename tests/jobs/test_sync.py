@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from data_tools.console import CommandError
@@ -19,7 +18,8 @@ from jobs.wandb_files import find_attempts
 from jobs.wandb_merge import merge_rows
 from tests.wandb_server import KEY, WandbServer
 from tests.wandb_server.client import REPOSITORY, Client, await_end, clean_environment
-from tests.wandb_server.fake_training import gray
+from tests.wandb_server.whole import faults, run_of
+from vqvae_dist.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -101,13 +101,12 @@ def test_offline_sweep_is_sent_once_however_often(
         assert "4 of 4 runs are at" in done.stdout
         assert len(server.runs) == 4
         for arrived in server.runs.values():
-            assert arrived.steps == list(range(1, 31))
+            assert len(arrived.steps) == 30
             assert (arrived.group, arrived.job_type, arrived.exit_code) == ("sweep", "train-vqvae", 0)
             assert arrived.value("optim.milestones_str") == "10-20"
             assert arrived.summary["best/ssim"] == pytest.approx(1 - 1 / 20)
             assert arrived.summary["global_step"] == 30
-            for step, media in arrived.column("images/validate").items():
-                assert np.array_equal(arrived.image(media["path"]), gray(step))
+            assert faults(arrived, run_of(arrived, (sweep / "runs").iterdir())) == []
     assert server.operations.count("CreateRunFiles") < 30
     assert KEY not in done.stdout + done.stderr
 
@@ -124,7 +123,7 @@ def test_killed_and_requeued_run_has_each_step_once(
     assert arrived.steps == list(range(1, 51))
     assert {arrived.column("attempt")[step] for step in range(1, 21)} == {0}
     assert {arrived.column("attempt")[step] for step in range(31, 51)} == {2}
-    assert sorted(arrived.column("images/validate")) == [10, 20, 30, 40, 50]
+    assert faults(arrived, RunFolder(run)) == []
     assert [row["_step"] for row in arrived.rows] == list(range(50))
 
 
@@ -165,9 +164,29 @@ def test_server_that_died_in_mid_run_gets_the_rest(
     server.start()
     assert run_sync().returncode == 0
     arrived = server.only_run()
-    assert arrived.steps == list(range(1, 61))
-    for step, media in arrived.column("images/validate").items():
-        assert np.array_equal(arrived.image(media["path"]), gray(step))
+    assert len(arrived.steps) == 60
+    assert faults(arrived, RunFolder(run)) == []
+
+
+@pytest.mark.parametrize("trouble", ["dead", "unauthorised"])
+def test_run_that_no_server_took_at_its_start_is_sent_whole(
+    server: WandbServer, client: Client, sweep: Path, run_sync: Sync, trouble: str
+) -> None:
+    run = sweep / "runs" / "member"
+    if trouble == "dead":
+        server.stop()
+    else:
+        client.environment["WANDB_API_KEY"] = "f" * 40
+    assert client.train(run, steps=30).code == 0
+    done = run_sync()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    if trouble == "dead":
+        server.start()
+    client.environment["WANDB_API_KEY"] = KEY
+    assert run_sync().returncode == 0
+    assert len(server.only_run().steps) == 30
+    assert faults(server.only_run(), RunFolder(run)) == []
 
 
 def test_damaged_logs_are_named_and_do_not_stop_the_rest(

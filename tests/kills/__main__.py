@@ -48,13 +48,13 @@ def main() -> int:
 
 
 def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
-    """Kill run after run of every case in turn until ``kills`` have landed; what was hit, and what differed."""
+    """Kill run after run of every case in turn until ``kills`` have landed and every phase was hit; say what differed."""
     began = time.monotonic()
     data = {"train-vqvae": write_packed(folder / "brain.h5"), "train-pixelcnn": write_codes(folder / "codes.h5")}
     rng = random.Random(seed)
     deck = shuffled_phases(rng)
     landed, runs, phases, epochs, different = Counter[str](), 0, Counter[str](), Counter[str](), []
-    while sum(landed.values()) < kills:
+    while sum(landed.values()) < kills or (set(PHASES) - set(phases) and sum(landed.values()) < 2 * kills):
         name, case = list(CASES.items())[runs % len(CASES)]
         unbroken = folder / f"unbroken {name}"
         if not unbroken.exists():
