@@ -21,7 +21,16 @@ CURVES = ("train/loss", "train/reconstruction", "validate/perplexity", "train/sl
 
 PRIOR_CURVES = ("train/loss", "train/slices_per_second")
 
-PICTURES = "images/validate"
+CODEBOOK = (
+    "train/codes_used_epoch", "train/codes_dead", "train/quantization_error",
+    "validate/perplexity_foreground", "validate/black_error",
+)  # fmt: skip
+"""Whether the codes are used; only where a VQ-VAE is trained."""
+
+PICTURES = {
+    "train-vqvae": ["images/validate", "images/animation"],
+    "train-pixelcnn": ["images/validate", "images/samples", "images/animation"],
+}
 
 
 def save_workspace(folder: SweepFolder) -> int:
@@ -70,7 +79,8 @@ def build_workspace(plan: Plan, *, entity: str, project: str) -> Any:
         sections=[
             ws.Section(name="Which settings are best", is_open=True, panels=score_panels(panels, plan, axes)),
             ws.Section(name="Curves", is_open=True, panels=curve_panels(panels, plan, axes)),
-            ws.Section(name="Pictures", is_open=True, panels=[panels.MediaBrowser(media_keys=[PICTURES])]),
+            *codebook_section(panels, ws, plan),
+            ws.Section(name="Pictures", is_open=True, panels=[panels.MediaBrowser(media_keys=PICTURES[plan.stage])]),
         ],
         settings=ws.WorkspaceSettings(x_axis="global_step"),
         runset_settings=ws.RunsetSettings(
@@ -122,6 +132,14 @@ def curve_panels(panels: Any, plan: Plan, axes: dict[str, bool]) -> list[Any]:
     ]
     curves = CURVES if plan.stage == "train-vqvae" else PRIOR_CURVES
     return [*grouped, *(panels.LinePlot(x="global_step", y=[key], title=key) for key in curves)]
+
+
+def codebook_section(panels: Any, ws: Any, plan: Plan) -> list[Any]:
+    """How the codebook fares, where there is one."""
+    if plan.stage != "train-vqvae":
+        return []
+    curves = [panels.LinePlot(x="global_step", y=[key], title=key) for key in CODEBOOK]
+    return [ws.Section(name="Codebook", is_open=False, panels=curves)]
 
 
 def swept_settings(plan: Plan) -> dict[str, bool]:

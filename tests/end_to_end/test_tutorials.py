@@ -85,6 +85,8 @@ def test_a_sweep_without_internet_and_its_report(tmp_path: Path) -> None:
         best = json.loads(run("python -m jobs best lr-milestones --json", tmp_path))
         for line in commands(PAGES / "reading_a_report.md"):
             run(line.replace("BEST", best["choice"]), tmp_path, offline)
-        assert len(server.runs) == 5, "four members and the prior of the best"
+        media = [{key for row in run.rows for key in row if key.startswith("images/")} for run in server.runs.values()]
+        way = {"images/validate", "images/animation"}
+        assert sorted(media, key=len) == [way] * 4 + [way | {"images/samples"}], "four members, the prior of the best"
     assert (tmp_path / "runs/lr-milestones/report.html").is_file()
     assert (tmp_path / "runs/lr-milestones/test/metrics.json").is_file()

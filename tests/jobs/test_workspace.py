@@ -73,7 +73,7 @@ def names_in(spec: dict[str, Any]) -> tuple[set[str], set[str], set[str]]:
 @pytest.mark.slow
 def test_every_key_in_the_workspace_is_one_that_a_training_logs(packed: Path, tmp_path: Path) -> None:
     run, settings = tmp_path / "run", tmp_path / "run.toml"
-    changes = {"tracking.mode": "offline", "schedule.steps": 4, "schedule.validate_every": 2, "schedule.image_every": 2}
+    changes = {"tracking.mode": "offline", "schedule.steps": 8, "schedule.validate_every": 4, "schedule.image_every": 4}
     settings.write_text(to_toml(flatten(settings_of("train-vqvae", packed, run, changes))))
     command = [sys.executable, "-m", "vqvae_dist", "train-vqvae", "--config", str(settings)]
     subprocess.run(command, cwd=REPOSITORY, env=clean_environment(), check=True, capture_output=True)

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
-    """Kill run after run of every case in turn until ``kills`` have landed and every phase was hit; say what differed."""
+    """Kill run after run of every case in turn until ``kills`` have landed and every phase was hit."""
     began = time.monotonic()
     data = {"train-vqvae": write_packed(folder / "brain.h5"), "train-pixelcnn": write_codes(folder / "codes.h5")}
     rng = random.Random(seed)

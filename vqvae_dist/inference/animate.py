@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import re
 import shutil
 import subprocess
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from data_tools.console import CommandError, UsageError, say
-from vqvae_dist.files import staging_path, write_file
+from vqvae_dist.animation import FRAME_MS, LAST_FRAME_MS, frames_of, write_gif
+from vqvae_dist.files import staging_path
 from vqvae_dist.inference.output import claim
 from vqvae_dist.pictures import Picture
-from vqvae_dist.run_folder import RunFolder, run_name
-
-FRAME_MS, LAST_FRAME_MS = 400, 2000
-
-CAPTION_HEIGHT = 16
-"""Pixels above each picture for the number of its step."""
 
 
 def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
@@ -38,48 +30,12 @@ def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
     suffix = output.suffix.lower()
     if suffix not in writers:
         raise UsageError(f"{output}: --output must end in .gif or .mp4")
-    pictures = step_pictures(run)
+    frames = frames_of(run)
     if suffix == ".mp4":
         find_ffmpeg()  # told before a folder is made
     claim([output], overwrite=overwrite)
-    writers[suffix](output, [with_caption(picture, f"step {step}") for step, picture in pictures.items()])
-    say(f"{output}: {len(pictures)} pictures, steps {min(pictures)} to {max(pictures)}")
-
-
-def step_pictures(run: Path) -> dict[int, Picture]:
-    """Read the pictures of a run by step, in order; CommandError where there are none or one is damaged."""
-    if not run.is_dir():
-        raise CommandError(f"{run}: no such run folder")
-    folder = RunFolder(run).images
-    whose = run_name(RunFolder(run).read_config())
-    found = {int(name[1]): path for path in folder.glob("*.png") if (name := re.fullmatch(r"step_(\d+)", path.stem))}
-    if not found:
-        raise CommandError(f"{folder}: no pictures yet; training takes them every schedule.image_every steps")
-    pictures = {step: _read(found[step], step, whose) for step in sorted(found)}
-    first = next(iter(pictures.values())).shape
-    for step, picture in pictures.items():
-        if picture.shape != first:
-            raise CommandError(
-                f"{found[step]}: {picture.shape[1]}x{picture.shape[0]} pixels, the first {first[1]}x{first[0]}"
-            )
-    return pictures
-
-
-def with_caption(picture: Picture, text: str) -> Picture:
-    """Write a line of text above a picture (H, W), as (H + CAPTION_HEIGHT, W); its own pixels stay as they are."""
-    strip = Image.new("L", (picture.shape[1], CAPTION_HEIGHT))
-    ImageDraw.Draw(strip).text((2, 2), text, fill=255, font=ImageFont.load_default())
-    return np.concatenate([np.asarray(strip), picture])
-
-
-def write_gif(path: Path, frames: list[Picture]) -> None:
-    """Write frames (H, W) as a looping GIF with a palette of all 256 grays."""
-    images = [Image.fromarray(frame) for frame in frames]
-    durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
-    content = io.BytesIO()
-    # disposal and optimize are left alone: frames are stored whole, so nothing is guessed from the one before.
-    images[0].save(content, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
-    write_file(path, content.getvalue())
+    writers[suffix](output, frames)
+    say(f"{output}: {len(frames)} pictures")
 
 
 def write_mp4(path: Path, frames: list[Picture]) -> None:
@@ -111,15 +67,3 @@ def find_ffmpeg() -> str:
         raise UsageError(
             "an MP4 needs ffmpeg: install it, or the package imageio-ffmpeg, or give --output FILE.gif"
         ) from None
-
-
-def _read(path: Path, step: int, whose: str) -> Picture:
-    try:
-        with Image.open(path) as image:
-            written = image.info.get("step"), image.info.get("run")
-            pixels = np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises on damage
-        raise CommandError(f"{path}: not a readable PNG ({error})") from None
-    if written != (str(step), whose):
-        raise CommandError(f"{path}: not the picture that this run took at step {step}")
-    return pixels

@@ -16,13 +16,13 @@ from torch import Tensor
 from data_tools.console import UsageError, progress, say
 from vqvae_dist.counter_random import uniforms
 from vqvae_dist.files import write_json
-from vqvae_dist.inference.draw import Filter
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
 from vqvae_dist.inference.output import claim
 from vqvae_dist.inference.prior import load_pair
-from vqvae_dist.inference.sampling import sample
 from vqvae_dist.inference.seeds import check_seed
 from vqvae_dist.models.conditioning import Condition
+from vqvae_dist.models.draw import Filter
+from vqvae_dist.models.sampling import sample
 from vqvae_dist.pictures import grid_picture, save_picture
 
 BATCH = 16

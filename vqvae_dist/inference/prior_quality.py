@@ -22,10 +22,10 @@ from vqvae_dist.inference.comparison import SEED, Comparison, mean_figures
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
 from vqvae_dist.inference.prior import slice_condition
 from vqvae_dist.inference.reference import MAX_SLICES
-from vqvae_dist.inference.sampling import sample
 from vqvae_dist.inference.slices import Chosen, batches, thinned
 from vqvae_dist.metrics.features import reduced
 from vqvae_dist.metrics.samples import Nearest, nearest_train
+from vqvae_dist.models.sampling import sample
 from vqvae_dist.pictures import comparison_picture, save_picture
 
 MAX_SAMPLES = 256

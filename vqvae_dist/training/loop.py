@@ -11,6 +11,7 @@ from data_tools.console import CommandError, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
+from vqvae_dist.training.finale import show_result
 from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, note_failure, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage, StepReport
@@ -60,6 +61,8 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     finally:
         runtime.close()
         if tracker:
+            if state == "completed" and session.owner:
+                show_result(stage, session, tracker, step=config.schedule.steps)
             tracker.finish(state)
     return state
 

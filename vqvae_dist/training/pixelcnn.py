@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data_tools.console import UsageError
@@ -148,6 +150,12 @@ class PixelCNNStage:
     def histograms(self) -> dict[str, npt.NDArray[np.float64]]:
         """None."""
         return {}
+
+    def finale(self, weights: Path) -> dict[str, Picture]:
+        """Samples of the best weights, each cell shown by the mean image under its code."""
+        self.scored.load_state_dict(load_file(weights))
+        with scoring(self.scored) as model:
+            return {"samples": self.validation.samples(model, seed=self.config.seed)}
 
     def description(self) -> dict[str, Any]:
         """What building the prior and drawing from it needs beside the settings; the first label counted is none."""

@@ -14,6 +14,7 @@ from vqvae_dist.data.code_batches import CodesBatch, labelled, split_codes
 from vqvae_dist.data.codes import CodesReader
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
+from vqvae_dist.models.sampling import sample
 from vqvae_dist.pictures import Picture, grid_picture
 from vqvae_dist.training.runtime import Runtime
 
@@ -61,6 +62,14 @@ class PixelCNNValidation:
         patches = torch.from_numpy(self.reader.patches)
         rows = [self._rows_of_picture(model, batch, patches) for batch in self._pictured()]
         return grid_picture(torch.cat([torch.cat(row) for row in zip(*rows, strict=True)]), columns=len(rows))
+
+    def samples(self, model: PixelCNN, *, seed: int) -> Picture:
+        """New code maps of the most frequent grid, from the first slice of a volume to the last."""
+        group = max(self.reader.groups, key=lambda group: group.count)
+        nothing = torch.zeros(PICTURED, dtype=torch.int64)
+        condition = Condition(torch.linspace(0, 1, PICTURED), nothing - 1, nothing.float())
+        codes = sample(model, grid=group.grid, condition=condition, seed=seed)
+        return grid_picture(tiled(torch.from_numpy(self.reader.patches)[codes]), columns=PICTURED)
 
     def _rows_of_picture(self, model: PixelCNN, batch: CodesBatch, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, nll = self._nll(model, batch)

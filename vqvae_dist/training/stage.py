@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -57,6 +58,9 @@ class Stage(Protocol):
 
     def histograms(self) -> dict[str, npt.NDArray[np.float64]]:
         """Counts worth a histogram, by name."""
+
+    def finale(self, weights: Path) -> dict[str, Picture]:
+        """Pictures worth taking once, of the exported ``weights``; the main process calls it when all have ended."""
 
     def description(self) -> dict[str, Any]:
         """What model/config.json says beside the settings."""

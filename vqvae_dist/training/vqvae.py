@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -180,6 +181,10 @@ class VQVAEStage:
         """How often each code was chosen since the last picture."""
         counts, self.picture_counts = self.picture_counts, np.zeros_like(self.picture_counts)
         return {"codebook/counts": counts} if counts.any() else {}
+
+    def finale(self, weights: Path) -> dict[str, Picture]:
+        """None beside those on the way."""
+        return {}
 
     def description(self) -> dict[str, Any]:
         """Nothing beside the settings is needed to build a VQ-VAE."""

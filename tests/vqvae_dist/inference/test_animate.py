@@ -8,8 +8,9 @@ import pytest
 from PIL import Image, ImageSequence
 
 from data_tools.console import CommandError, UsageError
+from vqvae_dist.animation import CAPTION_HEIGHT
 from vqvae_dist.files import write_sealed
-from vqvae_dist.inference.animate import CAPTION_HEIGHT, animate
+from vqvae_dist.inference.animate import animate
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.run_folder import CONFIG_KEYS, SCHEMA
 

@@ -69,6 +69,14 @@ def test_the_export_says_what_drawing_needs(trained: RunFolder) -> None:
     assert (quantiles[0], quantiles[-1]) == (0, pytest.approx(17 / 23))  # of the training slices
 
 
+def test_a_completed_prior_shows_samples_and_its_way(trained: RunFolder) -> None:
+    samples = np.asarray(Image.open(trained.path / "samples.png"))
+    assert samples.shape == (34 + 2, 8 * 34 + 2)
+    assert len(np.unique(samples)) > 16
+    with Image.open(trained.path / "animation.gif") as animation:
+        assert animation.n_frames == len(list(trained.images.glob("step_*.png")))
+
+
 def test_the_picture_shows_codes_expectation_and_surprise(trained: RunFolder, codes: Path) -> None:
     picture = np.asarray(Image.open(trained.image_file(50)))
     assert picture.shape == (3 * 34 + 2, 6 * 34 + 2)  # three rows of the 6 held-out maps

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqvae_dist.inference.draw import Filter, draw_codes, uniform_numbers
 from vqvae_dist.models.causal_attention import CausalAttention
 from vqvae_dist.models.conditioning import Condition
+from vqvae_dist.models.draw import Filter, draw_codes, uniform_numbers
 from vqvae_dist.models.pixelcnn import GatedLayer, PixelCNN, gated
 
 

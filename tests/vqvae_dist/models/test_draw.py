@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vqvae_dist.inference.draw import Filter, draw_codes, filtered_probabilities, uniform_numbers
+from vqvae_dist.models.draw import Filter, draw_codes, filtered_probabilities, uniform_numbers
 
 logit_rows = st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=12)
 filters = st.builds(Filter, temperature=st.floats(0.05, 5), top_k=st.integers(0, 15), top_p=st.floats(0.01, 1))
