@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -24,6 +26,9 @@ from data_tools.slicewriter import EncodedSlice, SliceEncoder
 
 if TYPE_CHECKING:
     from data_tools.readers.dicom import SeriesKey
+
+MAX_WORKER_BYTES = 16 << 30
+"""The memory that decoding may take in a process, whatever a library is led to; beyond it the file is refused."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,11 @@ class Decoder:
         """Read the files of one volume: one file, or those of a DICOM series."""
         result = DecodedVolume(rows)
         contents: dict[int, bytes] = {}
+        left = MAX_FILE_BYTES
         for number, row in enumerate(rows):
             try:
-                contents[number] = read_whole(self._settings.base / row.path)
+                contents[number] = read_whole(self._settings.base / row.path, most=left)
+                left -= len(contents[number])
             except OSError as error:
                 result.unreadable[number] = error.strerror or str(error)
             except UnreadableError as error:
@@ -155,12 +162,13 @@ def open_source(data: bytes, *, axis: Axis, volume: int) -> Volume:
     raise UnreadableError("not an image, NIfTI or DICOM file" if data else "empty")
 
 
-def read_whole(path: Path) -> bytes:
-    """Return the content of a file as it was at one moment; UnreadableError if it changed meanwhile."""
+def read_whole(path: Path, *, most: int = MAX_FILE_BYTES) -> bytes:
+    """Return the content of a file as it was at one moment; UnreadableError if it changed meanwhile or is too large."""
     with path.open("rb") as stream:
         before = os.fstat(stream.fileno())
-        if before.st_size > MAX_FILE_BYTES:
-            raise UnreadableError(f"{before.st_size} bytes, more than the limit of {MAX_FILE_BYTES}")
+        if before.st_size > most:
+            series = " for all files of a series" if most < MAX_FILE_BYTES else ""
+            raise UnreadableError(f"{before.st_size} bytes; the limit{series} is {MAX_FILE_BYTES}")
         data = stream.read(before.st_size + 1)
         after = os.fstat(stream.fileno())
     if len(data) != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
@@ -183,7 +191,26 @@ def start_worker(settings: DecodeSettings) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    _set_memory_limit(MAX_WORKER_BYTES)
     prepare(settings)
+
+
+@contextlib.contextmanager
+def memory_limited() -> Iterator[None]:
+    """Hold this process to ``MAX_WORKER_BYTES`` for a while."""
+    before = _set_memory_limit(MAX_WORKER_BYTES)
+    try:
+        yield
+    finally:
+        _set_memory_limit(before)
+
+
+def _set_memory_limit(most: int) -> int:
+    """Set how much data this process may hold, never above what it is allowed already; return what it was before."""
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = [limit for limit in (most, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(allowed, default=resource.RLIM_INFINITY), hard))
+    return before
 
 
 def _end_with(sentinel: int) -> None:

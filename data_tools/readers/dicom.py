@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
+from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
@@ -21,19 +23,31 @@ from pydicom.uid import (
 )
 
 from data_tools.readers.slice import (
-    MAX_DEFLATE_RATIO,
     MAX_VOLUME_BYTES,
     PlacedSlice,
     RawSlice,
     UnreadableError,
     Volume,
     check_sides,
+    check_volume,
     reason,
     to_stored,
 )
 
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-_HEAD = 1024  # bytes in which a file names its transfer syntax
+
+_KEY_BYTES = 1 << 24
+"""Bytes of a dataset in which patient, study and series are looked for; they stand near its beginning."""
+
+_ITEM = b"\xfe\xff\x00\xe0"
+MAX_ITEMS = 1 << 21
+"""The most items of sequences in a file: 8 bytes of it make an object of a kilobyte."""
+
+MAX_OVERHEAD = 1 << 20
+"""Bytes that encoded pixels may take beyond twice those of the pixels themselves."""
+
+MAX_PLANES = 256
+"""The most directions of slices in a series: each slice is compared with all of them."""
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -65,10 +79,8 @@ class _Frame:
 
 def read_key(stream: BinaryIO) -> SeriesKey:
     """Read which series a DICOM file belongs to, without its pixels; raise whatever a damaged file leads to."""
-    head = stream.read(_HEAD)
-    _check_deflated(head, stream.seek(0, io.SEEK_END))
-    stream.seek(0)
-    header = pydicom.dcmread(stream, force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
+    head = io.BytesIO(_inflated(stream.read(_KEY_BYTES), most=_KEY_BYTES))
+    header = pydicom.dcmread(head, force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
     return SeriesKey(*(str(header.get(name) or "").strip() for name in _KEYWORDS))
 
 
@@ -79,11 +91,16 @@ def read_series(files: Sequence[bytes | None]) -> Volume:
     order and share a position; without any place in the files the instance numbers alone give it.
     """
     frames: list[_Frame] = []
+    size = 0
     unreadable: dict[int, str] = {}
     for file, data in enumerate(files):
         if data is not None:
             try:
-                frames += _read_frames(data, file)
+                found = _read_frames(data, file)
+                more = sum(frame.slice.pixels.nbytes for frame in found)
+                check_volume(len(frames) + len(found), size + more)
+                frames += found
+                size += more
             # pydicom and its decoders raise whatever a damaged file leads them to.
             except Exception as error:
                 unreadable[file] = reason(error)
@@ -108,6 +125,8 @@ def _planes(frames: Sequence[_Frame]) -> list[int]:
         planes.append(next(plane, len(seen)))
         if planes[-1] == len(seen):
             seen.append(frame.directions)
+        if len(seen) > MAX_PLANES:
+            raise UnreadableError(f"a series of slices in more than {MAX_PLANES} directions")
     return planes
 
 
@@ -124,22 +143,34 @@ def _places(order: Sequence[tuple[float, ...]], *, placed: bool) -> list[int]:
     return places
 
 
-def _check_deflated(head: bytes, size: int) -> None:
-    if DeflatedExplicitVRLittleEndian.encode() in head and size * MAX_DEFLATE_RATIO > MAX_VOLUME_BYTES:
-        raise UnreadableError("a deflated DICOM file too large to be unpacked safely")
+def _inflated(data: bytes, *, most: int) -> bytes:
+    """Return a deflated file as the plain dataset in it, cut after ``most`` bytes; any other file as it is."""
+    stream = io.BytesIO(data)
+    read_preamble(stream, force=True)
+    # pydicom would inflate whatever there is; only its own reading of the group tells where the rest begins.
+    if _read_file_meta_info(stream).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return data
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[stream.tell() :], most)
 
 
 def _read_frames(data: bytes, file: int) -> list[_Frame]:
-    _check_deflated(data[:_HEAD], len(data))
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    plain = _inflated(data, most=MAX_VOLUME_BYTES + 1)
+    if len(plain) > MAX_VOLUME_BYTES and plain is not data:
+        raise UnreadableError(f"a deflated DICOM file that unpacks to more than {MAX_VOLUME_BYTES} bytes")
+    if plain.count(_ITEM) > MAX_ITEMS:
+        raise UnreadableError(f"DICOM with more than {MAX_ITEMS} items of sequences")
+    dataset = pydicom.dcmread(io.BytesIO(plain), force=True)
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnreadableError("DICOM without pixels")
     check_sides(int(dataset.Rows), int(dataset.Columns))
     count = int(dataset.get("NumberOfFrames") or 1)
     samples = int(dataset.get("SamplesPerPixel") or 1)
     size = dataset.Rows * dataset.Columns * count * samples * math.ceil(dataset.BitsAllocated / 8)
-    if not 0 < size <= MAX_VOLUME_BYTES:
+    if size <= 0:
         raise UnreadableError(f"a header that claims {size} bytes of pixels")
+    check_volume(count, size)
+    if len(dataset.get("PixelData") or b"") > 2 * size + MAX_OVERHEAD:  # RLE unpacks to 64 times as much
+        raise UnreadableError("it holds more pixel data than its header claims")
     values = _gray(dataset, count, samples)
     inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
     rescale = _rescale(dataset, 0)
