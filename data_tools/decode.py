@@ -93,16 +93,18 @@ class Decoder:
                 result.unreadable[number] = str(error)
         try:
             volume = self._open_source(rows, contents)
-            window = volume_window([placed.slice for placed in volume.slices], self._settings.window)
             result.unreadable |= volume.unreadable
             result.other_volumes = volume.others
+            if not volume.slices:
+                return result
+            window = volume_window([placed.slice for placed in volume.slices], self._settings.window)
             for placed in volume.slices:
                 self._add(result, rows, placed, window)
         # The readers stand on libraries that raise whatever a damaged file leads them to; no file stops the rest.
         except Exception as error:
             result.slices.clear()
             result.other_volumes = 0
-            result.unreadable |= {number: reason(error) for number in contents}
+            result.unreadable = {number: reason(error) for number in contents} | result.unreadable
             return result
         for placed in volume.slices:
             if placed.file not in result.facts:
@@ -233,7 +235,7 @@ def read_keys(base: Path, paths: Sequence[str]) -> list[tuple[str, SeriesKey]]:
     keys = []
     for path in paths:
         try:
-            with (base / path).open("rb") as stream:
+            with warnings.catch_warnings(action="ignore"), (base / path).open("rb") as stream:
                 keys.append((path, read_key(stream)))
         # What is wrong with the file is said when its pixels are read.
         except Exception:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import io
 import logging
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
+from data_tools.readers.dicom_bytes import beginning, check_items, whole
 from data_tools.readers.slice import (
-    MAX_VOLUME_BYTES,
     PlacedSlice,
     RawSlice,
     UnreadableError,
@@ -36,12 +33,11 @@ from data_tools.readers.slice import (
 
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
-_KEY_BYTES = 1 << 24
-"""Bytes of a dataset in which patient, study and series are looked for; they stand near its beginning."""
+_KEY_BYTES, _KEY_ITEMS = 1 << 22, 1 << 16
+"""Bytes of a dataset in which patient, study and series are looked for, and the most items of sequences before them."""
 
-_ITEM = b"\xfe\xff\x00\xe0"
 MAX_ITEMS = 1 << 21
-"""The most items of sequences in a file: 8 bytes of it make an object of a kilobyte."""
+"""The most items of sequences in a file."""
 
 MAX_OVERHEAD = 1 << 20
 """Bytes that encoded pixels may take beyond twice those of the pixels themselves."""
@@ -79,8 +75,9 @@ class _Frame:
 
 def read_key(stream: BinaryIO) -> SeriesKey:
     """Read which series a DICOM file belongs to, without its pixels; raise whatever a damaged file leads to."""
-    head = io.BytesIO(_inflated(stream.read(_KEY_BYTES), most=_KEY_BYTES))
-    header = pydicom.dcmread(head, force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
+    head = beginning(stream.read(_KEY_BYTES), _KEY_BYTES)
+    check_items(head, most=_KEY_ITEMS)
+    header = pydicom.dcmread(io.BytesIO(head), force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
     return SeriesKey(*(str(header.get(name) or "").strip() for name in _KEYWORDS))
 
 
@@ -143,22 +140,9 @@ def _places(order: Sequence[tuple[float, ...]], *, placed: bool) -> list[int]:
     return places
 
 
-def _inflated(data: bytes, *, most: int) -> bytes:
-    """Return a deflated file as the plain dataset in it, cut after ``most`` bytes; any other file as it is."""
-    stream = io.BytesIO(data)
-    read_preamble(stream, force=True)
-    # pydicom would inflate whatever there is; only its own reading of the group tells where the rest begins.
-    if _read_file_meta_info(stream).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return data
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[stream.tell() :], most)
-
-
 def _read_frames(data: bytes, file: int) -> list[_Frame]:
-    plain = _inflated(data, most=MAX_VOLUME_BYTES + 1)
-    if len(plain) > MAX_VOLUME_BYTES and plain is not data:
-        raise UnreadableError(f"a deflated DICOM file that unpacks to more than {MAX_VOLUME_BYTES} bytes")
-    if plain.count(_ITEM) > MAX_ITEMS:
-        raise UnreadableError(f"DICOM with more than {MAX_ITEMS} items of sequences")
+    plain = whole(data)
+    check_items(plain, most=MAX_ITEMS)
     dataset = pydicom.dcmread(io.BytesIO(plain), force=True)
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnreadableError("DICOM without pixels")

@@ -50,17 +50,27 @@ def read_image(data: bytes) -> Volume:
 
 def _pages(image: Image.Image, data: bytes) -> Iterator[npt.NDArray[Any]]:
     """Yield the gray values of each page; small files can point to the same large page again and again."""
+    pages = _count_pages(image)
+    size = 0
+    for number in range(pages):
+        image.seek(number)
+        page = to_stored(_gray(image, data))
+        size += page.nbytes
+        check_volume(pages, size)
+        yield page
+
+
+def _count_pages(image: Image.Image) -> int:
+    """Return the number of pages, after checking what their headers claim."""
     size = 0
     for number in range(MAX_PAGES + 1):
         try:
             image.seek(number)
         except EOFError:
-            return
+            return number
         check_sides(image.height, image.width)
-        check_volume(number, size + image.height * image.width)
-        page = to_stored(_gray(image, data))
-        size += page.nbytes
-        yield page
+        size += image.height * image.width
+        check_volume(number, size)
     raise UnreadableError(f"a TIFF of more than {MAX_PAGES} pages")
 
 

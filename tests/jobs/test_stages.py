@@ -55,7 +55,9 @@ class Line:
         stored |= {"schema": SCHEMA, "settings": to_json(config), "resolved": resolved}
         (target / "model").mkdir(parents=True, exist_ok=True)
         (target / "model" / "model.safetensors").write_text(json.dumps(stored))
-        (target / "config.json").write_text(json.dumps(stored | {"data_digest": "of these codes"}))
+        (target / "config.json").write_text(
+            json.dumps(stored | {"data_digest": "of these codes", "stage": "train-pixelcnn", "attempts": []})
+        )
 
     def run(self) -> list[str]:
         """Run all stages; return the commands that were needed."""
