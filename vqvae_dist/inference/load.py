@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from data_tools.console import CommandError, UsageError
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
-from vqvae_dist.json_files import read_json
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
 from vqvae_dist.models.pixelcnn import PixelCNN
 from vqvae_dist.models.vqvae import VQVAE

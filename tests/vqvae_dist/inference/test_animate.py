@@ -11,7 +11,7 @@ from data_tools.console import CommandError, UsageError
 from vqvae_dist.files import write_sealed
 from vqvae_dist.inference.animate import CAPTION_HEIGHT, animate
 from vqvae_dist.pictures import save_picture
-from vqvae_dist.run_folder import CONFIG_KEYS, SCHEMA
+from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def run(tmp_path):
 def make_run(folder):
     """A run that has begun."""
     folder.mkdir()
-    values = {key: {} for key in CONFIG_KEYS} | {"schema": SCHEMA, "run_id": "a", "generation": 0}
+    values = {key: kind() for key, kind in CONFIG_KINDS.items()} | {"schema": SCHEMA, "run_id": "a", "generation": 0}
     write_sealed(folder / "config.json", values)
     return folder
 
