@@ -58,6 +58,8 @@ class Mutant:
 
 
 class Change(NamedTuple):
+    """A changed source, where it differs, and by which of cosmic-ray's operators."""
+
     operator: str
     line: int
     code: str
