@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -24,6 +26,9 @@ from data_tools.slicewriter import EncodedSlice, SliceEncoder
 
 if TYPE_CHECKING:
     from data_tools.readers.dicom import SeriesKey
+
+MAX_WORKER_BYTES = 16 << 30
+"""The memory that decoding may take in a process, whatever a library is led to; beyond it the file is refused."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +82,29 @@ class Decoder:
         """Read the files of one volume: one file, or those of a DICOM series."""
         result = DecodedVolume(rows)
         contents: dict[int, bytes] = {}
+        left = MAX_FILE_BYTES
         for number, row in enumerate(rows):
             try:
-                contents[number] = read_whole(self._settings.base / row.path)
+                contents[number] = read_whole(self._settings.base / row.path, most=left)
+                left -= len(contents[number])
             except OSError as error:
                 result.unreadable[number] = error.strerror or str(error)
             except UnreadableError as error:
                 result.unreadable[number] = str(error)
         try:
             volume = self._open_source(rows, contents)
-            window = volume_window([placed.slice for placed in volume.slices], self._settings.window)
             result.unreadable |= volume.unreadable
             result.other_volumes = volume.others
+            if not volume.slices:
+                return result
+            window = volume_window([placed.slice for placed in volume.slices], self._settings.window)
             for placed in volume.slices:
                 self._add(result, rows, placed, window)
         # The readers stand on libraries that raise whatever a damaged file leads them to; no file stops the rest.
         except Exception as error:
             result.slices.clear()
             result.other_volumes = 0
-            result.unreadable |= {number: reason(error) for number in contents}
+            result.unreadable = {number: reason(error) for number in contents} | result.unreadable
             return result
         for placed in volume.slices:
             if placed.file not in result.facts:
@@ -155,12 +164,13 @@ def open_source(data: bytes, *, axis: Axis, volume: int) -> Volume:
     raise UnreadableError("not an image, NIfTI or DICOM file" if data else "empty")
 
 
-def read_whole(path: Path) -> bytes:
-    """Return the content of a file as it was at one moment; UnreadableError if it changed meanwhile."""
+def read_whole(path: Path, *, most: int = MAX_FILE_BYTES) -> bytes:
+    """Return the content of a file as it was at one moment; UnreadableError if it changed meanwhile or is too large."""
     with path.open("rb") as stream:
         before = os.fstat(stream.fileno())
-        if before.st_size > MAX_FILE_BYTES:
-            raise UnreadableError(f"{before.st_size} bytes, more than the limit of {MAX_FILE_BYTES}")
+        if before.st_size > most:
+            series = " for all files of a series" if most < MAX_FILE_BYTES else ""
+            raise UnreadableError(f"{before.st_size} bytes; the limit{series} is {MAX_FILE_BYTES}")
         data = stream.read(before.st_size + 1)
         after = os.fstat(stream.fileno())
     if len(data) != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
@@ -183,7 +193,26 @@ def start_worker(settings: DecodeSettings) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    _set_memory_limit(MAX_WORKER_BYTES)
     prepare(settings)
+
+
+@contextlib.contextmanager
+def memory_limited() -> Iterator[None]:
+    """Hold this process to ``MAX_WORKER_BYTES`` for a while."""
+    before = _set_memory_limit(MAX_WORKER_BYTES)
+    try:
+        yield
+    finally:
+        _set_memory_limit(before)
+
+
+def _set_memory_limit(most: int) -> int:
+    """Set how much data this process may hold, never above what it is allowed already; return what it was before."""
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = [limit for limit in (most, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(allowed, default=resource.RLIM_INFINITY), hard))
+    return before
 
 
 def _end_with(sentinel: int) -> None:
@@ -206,7 +235,7 @@ def read_keys(base: Path, paths: Sequence[str]) -> list[tuple[str, SeriesKey]]:
     keys = []
     for path in paths:
         try:
-            with (base / path).open("rb") as stream:
+            with warnings.catch_warnings(action="ignore"), (base / path).open("rb") as stream:
                 keys.append((path, read_key(stream)))
         # What is wrong with the file is said when its pixels are read.
         except Exception:

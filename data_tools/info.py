@@ -10,19 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import say
-from data_tools.slice_format import SPLITS
+from data_tools.slice_format import SPLITS, damage_named
 from data_tools.slicefile import SliceReader
 
 
 def info(file: Path, *, as_json: bool) -> None:
     """Print what ``file`` holds, for people or as one JSON object."""
-    with SliceReader(file) as reader:
+    with SliceReader(file) as reader, damage_named(file, "the index or an attribute"):
         facts = describe(reader)
+        lines = summary_lines(facts)
     if as_json:
         say(json.dumps(facts, indent=1, sort_keys=True))
         return
     say(f"{file}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
-    for line in summary_lines(facts):
+    for line in lines:
         say(f"  {line}")
 
 

@@ -30,18 +30,36 @@ def volume_window(slices: Sequence[RawSlice], chosen: Window | None) -> Window:
     if all(one.pixels.dtype == np.uint8 for one in slices):
         slope, intercept = slices[0].slope, slices[0].intercept
         return intercept, 255 * slope + intercept
-    values = np.concatenate([_real_nonzero(one) for one in slices])
+    values = _all_real_nonzero(slices)
     if not len(values):
         return 0.0, 1.0  # nothing but air
     low = min(0.0, float(values.min()))
-    high = float(np.percentile(values, PERCENTILE))
+    high = float(np.percentile(values, PERCENTILE, overwrite_input=True))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UnreadableError("its values are too large to be scaled")
     return low, high if high > low else low + 1.0
+
+
+def _all_real_nonzero(slices: Sequence[RawSlice]) -> npt.NDArray[Any]:
+    """Return ``_real_nonzero`` of all slices as one array, which is the only copy."""
+    kinds = {np.float64 if _is_scaled(one) else one.pixels.dtype for one in slices}
+    values = np.empty(sum(one.pixels.size for one in slices), np.result_type(*kinds) if kinds else np.float32)
+    count = 0
+    for one in slices:
+        kept = _real_nonzero(one)
+        values[count : count + len(kept)] = kept
+        count += len(kept)
+    return values[:count]
+
+
+def _is_scaled(one: RawSlice) -> bool:
+    return (one.slope, one.intercept) != (1.0, 0.0)
 
 
 def _real_nonzero(one: RawSlice) -> npt.NDArray[Any]:
     """Return the finite real values of a slice that are not zero, flat."""
     values = one.pixels
-    if (one.slope, one.intercept) != (1.0, 0.0):
+    if _is_scaled(one):
         values = values * np.float64(one.slope) + one.intercept
     keep = values != 0
     if values.dtype.kind == "f":
@@ -56,6 +74,8 @@ def _real_nonzero(one: RawSlice) -> npt.NDArray[Any]:
 def stored_window(one: RawSlice, window: Window) -> Window:
     """Return ``window`` (real values) in the stored values of a slice; it falls where low values are bright."""
     low, high = ((end - one.intercept) / one.slope for end in window)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UnreadableError(f"a rescale slope of {one.slope} makes its window infinite")
     return (high, low) if one.inverted else (low, high)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 
 from data_tools.console import CommandError
+from data_tools.own_datasets import MAX_CHUNK_BYTES, MAX_COLUMN_CHUNK_BYTES, own_dataset, own_group
 
 FORMAT = "brain-slices"
 VERSION = 1
@@ -49,7 +50,7 @@ SOURCE_COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
 BLOCK_ROWS = 1024
 """Index columns are chunked, written, read and hashed in blocks of this many entries."""
 
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError, MemoryError)
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError, MemoryError)
 """What h5py raises on a file that is not what it claims to be."""
 
 
@@ -76,7 +77,7 @@ def damage_named(path: Path, part: str) -> Iterator[None]:
     """Turn what h5py raises on damage into a CommandError that names the file and the part."""
     try:
         yield
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CommandError(f"{path}: {part} is damaged ({first_line(error)}); pack it again") from error
 
 
@@ -98,6 +99,8 @@ def open_packed(path: Path) -> h5py.File:
     try:
         with damage_named(path, "the header"):
             _check_header(path, file)
+        with damage_named(path, "a table beside the slices"):
+            _check_tables(path, file)
     except CommandError:
         file.close()
         raise
@@ -110,8 +113,23 @@ def _check_header(path: Path, file: h5py.File) -> None:
         raise CommandError(f"{path}: an HDF5 file, but not packed slices; pack the images with: data_tools pack")
     if version != VERSION:
         raise CommandError(f"{path}: version {version} of the format; this program reads version {VERSION}")
+    if not isinstance(_text(file.attrs["digest"]), str):
+        raise ValueError("no digest")
     if _text(file.attrs["compression"]) != "none":
         import hdf5plugin  # noqa: F401  (registers the filters that the pixels need)
+
+
+def _check_tables(path: Path, file: h5py.File) -> None:
+    for column in ("path", *SOURCE_COLUMNS):
+        _check_rows(path, len(own_dataset(file, f"sources/{column}")))
+    for table in ("subjects", "classes"):
+        own_dataset(file, f"{table}/name")
+
+
+def _check_rows(path: Path, count: int) -> None:
+    """Refuse more rows than a file of this size holds: each has an incompressible hash of 32 bytes."""
+    if count * 32 > path.stat().st_size:
+        raise ValueError(f"{count} rows are claimed, more than fit into it")
 
 
 def _text(value: Any) -> str | None:
@@ -132,23 +150,23 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
 def read_groups(path: Path, file: h5py.File) -> tuple[SliceGroup, ...]:
     """Return the groups of a file, sorted by name, after checking that each is what its name says."""
     with damage_named(path, "the list of groups"):
-        images = file["images"]
-        return tuple(_checked_group(path, images, name) for name in sorted(images))
+        images = own_group(file, "images")
+        return tuple(_checked_group(path, own_group(images, name), name) for name in sorted(images))
 
 
-def _checked_group(path: Path, images: h5py.Group, name: str) -> SliceGroup:
-    count, height, width = images[name]["slices"].shape
-    group = SliceGroup(name, height, width, str(images[name]["slices"].dtype), count)
+def _checked_group(path: Path, parent: h5py.Group, name: str) -> SliceGroup:
+    slices = own_dataset(parent, "slices", chunk_bytes=MAX_CHUNK_BYTES)
+    count, height, width = slices.shape
+    group = SliceGroup(name, height, width, str(slices.dtype), count)
+    _check_rows(path, count)
     wanted: dict[str, tuple[tuple[int, ...], str]] = {"slices": ((height, width), group.dtype)}
     wanted |= {column: (shape, dtype) for column, (dtype, shape) in COLUMNS.items()}
     sound = (
         name == group_name(height, width, group.dtype)
         and group.dtype in PIXEL_DTYPES
         and 0 < height * width <= MAX_SLICE_PIXELS
-        # Every row has an incompressible 32-byte hash, so a small file cannot hold many rows.
-        and count * 32 <= path.stat().st_size
-        and all(_is_plain(images[name], column, count, *kind) for column, kind in wanted.items())
-        and images[name]["slices"].chunks == (1, height, width)
+        and all(_is_plain(parent, column, count, *kind) for column, kind in wanted.items())
+        and slices.chunks == (1, height, width)
     )
     if not sound:
         raise CommandError(f"{path}: /images/{name} is not what its name says; the file is damaged or not ours")
@@ -156,17 +174,9 @@ def _checked_group(path: Path, images: h5py.Group, name: str) -> SliceGroup:
 
 
 def _is_plain(group: h5py.Group, name: str, count: int, shape: tuple[int, ...], dtype: str) -> bool:
-    """Whether ``name`` is a dataset that lies in this file: not a link or a view into another."""
-    link = group.get(name, getlink=True)
-    dataset = group[name] if isinstance(link, h5py.HardLink) else None
-    return (
-        isinstance(dataset, h5py.Dataset)
-        and not dataset.is_virtual
-        and dataset.external is None
-        and dataset.shape == (count, *shape)
-        and dataset.dtype == dtype
-        and bool(dataset.fletcher32)
-    )
+    """Whether ``name`` is a dataset of this shape and type with checksums, which lies in this file."""
+    dataset = own_dataset(group, name, chunk_bytes=MAX_CHUNK_BYTES if name == "slices" else MAX_COLUMN_CHUNK_BYTES)
+    return dataset.shape == (count, *shape) and dataset.dtype == dtype and bool(dataset.fletcher32)
 
 
 def content_digest(file: h5py.File) -> str:

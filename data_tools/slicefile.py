@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
+from data_tools.own_datasets import own_names
 from data_tools.slice_format import (
     BLOCK_ROWS,
     COLUMNS,
@@ -158,13 +159,13 @@ class SliceReader:
     def subjects(self) -> list[str]:
         """The names of the subjects; the column ``subject`` counts in them."""
         with damage_named(self.path, "/subjects/name"):
-            return [name.decode() for name in self._open()["subjects/name"][:]]
+            return own_names(self._open(), "subjects/name")
 
     @cached_property
     def classes(self) -> list[str]:
         """The names of the classes; the column ``label`` counts in them."""
         with damage_named(self.path, "/classes/name"):
-            return [name.decode() for name in self._open()["classes/name"][:]]
+            return own_names(self._open(), "classes/name")
 
     def group(self, name: str) -> SliceGroup:
         """Return the group called ``name``."""
@@ -243,6 +244,9 @@ def _read_index(file: h5py.File, group: SliceGroup) -> SliceIndex:
     columns = {name: file[f"images/{group.name}/{name}"][:] for name in COLUMNS if name != "sha256"}
     noisy_air = file["sources/noisy_air"][:].astype(np.bool_)
     limits = {"source": len(noisy_air), "subject": len(file["subjects/name"]), "split": len(SPLITS)}
+    limits["label"] = len(file["classes/name"])
+    if not np.isfinite(columns["window"]).all():
+        raise ValueError("a window that is not finite")
     for name, limit in limits.items():
         if group.count and columns[name].max() >= limit:
             raise ValueError(f"{name} {columns[name].max()} of {limit}")

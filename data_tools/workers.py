@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
 from data_tools.console import CommandError
-from data_tools.decode import DecodeSettings, prepare, start_worker
+from data_tools.decode import DecodeSettings, memory_limited, prepare, start_worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,7 +32,8 @@ def decoding(processes: int, settings: DecodeSettings) -> Iterator[Run]:
     """
     if processes == 1:
         prepare(settings)
-        yield lambda function, items: map(function, items)
+        with memory_limited():
+            yield lambda function, items: map(function, items)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker, initargs=(settings,))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from jobs.collect import Result
+from vqvae_dist.json_files import is_number
 
 MAX_POINTS = 400
 MAX_LEGEND = 12
@@ -44,10 +44,6 @@ def draw_curves(results: Sequence[Result], metric: str, *, logarithmic: bool) ->
 def read_points(result: Result, metric: str) -> list[tuple[int, float]]:
     """(step, value) of the rows that hold the metric, thinned to what a picture can show."""
     rows = result.run.read_metrics()
-    points = [(row["global_step"], row[metric]) for row in rows if _is_number(row.get(metric))]
+    points = [(row["global_step"], row[metric]) for row in rows if is_number(row.get(metric))]
     stride = -(-len(points) // MAX_POINTS)
     return points[:: max(1, stride)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from data_tools.console import CommandError, UsageError
 from jobs.config import Profile, Selection, Settings, read_strictly
-from jobs.pipeline import PipelineFolder, PipelineStage
+from jobs.pipeline import OPTIONS, PipelineFolder, PipelineStage
 from jobs.slurm_query import Slurm
-from jobs.sweep import Member, Sweep
-from vqvae_dist.config import config
+from jobs.sweep import NAME, Member, Sweep
+from vqvae_dist.config import STAGES, check, config
 from vqvae_dist.config_io import did_you_mean, flatten, read_toml, to_json
 from vqvae_dist.files import write_file, write_json
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.json_files import NUMBER, check_kinds, read_json
+from vqvae_dist.run_folder import RunFolder
 
 
 @config
@@ -30,6 +31,9 @@ class PlannedMember:
     dropped: bool = False
     """No longer in the sweep file: shown and kept, but not a candidate for best."""
 
+    def __post_init__(self) -> None:
+        check(NAME.fullmatch(self.run_id) is not None, "run_id", repr(self.run_id), "a name of a folder")
+
 
 @config
 class Plan:
@@ -43,6 +47,13 @@ class Plan:
     pipeline: tuple[PipelineStage, ...]
     profile: Profile
     schema: int = 1
+
+    def __post_init__(self) -> None:
+        check(NAME.fullmatch(self.name) is not None, "name", repr(self.name), "a name of a folder")
+        check(self.stage in STAGES, "stage", repr(self.stage), f"one of {', '.join(STAGES)}")
+        Selection.read(self.select)
+        for stage in self.pipeline:
+            check(stage.name in OPTIONS, "pipeline", repr(stage.name), f"one of {', '.join(OPTIONS)}")
 
     @property
     def selection(self) -> Selection:
@@ -144,7 +155,13 @@ class SweepFolder:
 
     def read_choice(self) -> str | None:
         """The run id that best.json chooses, or None before there is one."""
-        return str(read_json(self.best_file)["choice"]) if self.best_file.is_file() else None
+        if not self.best_file.is_file():
+            return None
+        best = read_json(self.best_file)
+        check_kinds(self.best_file, best, {"choice": str, "metric": str, "value": NUMBER, "step": int, "label": str})
+        if not NAME.fullmatch(best["choice"]):
+            raise CommandError(f"{self.best_file}: damaged, choice is not a name of a run: {best['choice']!r}")
+        return str(best["choice"])
 
     def write_plan(self, plan: Plan) -> None:
         """Replace the plan."""

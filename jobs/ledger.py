@@ -17,13 +17,19 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vqvae_dist.json_files import BAD_TEXT
+
 Event = dict[str, Any]
+
+JOB_ID = re.compile(r"[A-Za-z0-9_.+-]*")
+"""It is a part of the name of a log."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,33 @@ def _parse(text: str) -> Iterator[Event]:
     for line in text.splitlines():
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:
+        except BAD_TEXT:
             continue
-        if isinstance(event, dict) and "event" in event:
+        if isinstance(event, dict) and _is_whole(event):
             yield event
+
+
+_VALUES: dict[str, dict[str, type]] = {
+    "submitting": {"nonce": str},
+    "submitted": {"unit": str, "job_id": str, "executor": str},
+    "abandoned": {"nonce": str},
+    "started": {"unit": str, "job_id": str, "restart": int, "step": int},
+    "ended": {"unit": str, "job_id": str, "state": str},
+    "cancelled": {"unit": str},
+    "reopened": {"unit": str},
+}
+_OPTIONAL: dict[str, type] = {"process": dict, "gpus": list, "nonce": str, "reason": str, "by": str}
+
+
+def _is_whole(event: Event) -> bool:
+    """Whether an event holds what its kind needs; later versions may know more kinds."""
+    wanted = _VALUES.get(event.get("event", ""), {}) if isinstance(event.get("event"), str) else None
+    return (
+        wanted is not None
+        and all(isinstance(event.get(key), kind) for key, kind in wanted.items())
+        and all(isinstance(event[key], kind) for key, kind in _OPTIONAL.items() if event.get(key) is not None)
+        and JOB_ID.fullmatch(event.get("job_id", "")) is not None
+    )
 
 
 class Start(NamedTuple):
@@ -164,7 +193,7 @@ def read_histories(events: Iterable[Event]) -> dict[str, History]:
     """Fold events into a history for each unit."""
     histories: dict[str, History] = {}
     for event in events:
-        if "unit" in event:
+        if isinstance(event.get("unit"), str):
             histories.setdefault(event["unit"], History()).apply(event)
     return histories
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vqvae_dist.json_files import is_number
 from vqvae_dist.run_folder import RunFolder, parse_rows
 
 TAIL_BYTES = 1 << 16
@@ -32,10 +34,7 @@ def read_progress(run: RunFolder) -> Progress:
     summary = run.read_summary() or {}
     rows = list(tail_rows(run))
     last = rows[-1] if rows else {}
-    loss = next((row["train/loss"] for row in reversed(rows) if row.get("train/loss") is not None), None)
-    speed = next(
-        (row.get("train/slices_per_second") for row in reversed(rows) if row.get("train/slices_per_second")), None
-    )
+    loss, speed = (_newest(rows, key) for key in ("train/loss", "train/slices_per_second"))
     return Progress(
         state=summary.get("state", ""),
         step=max(filter(None, (summary.get("step"), last.get("global_step"))), default=None),
@@ -47,6 +46,11 @@ def read_progress(run: RunFolder) -> Progress:
         final=summary.get("final"),
         reason=summary.get("reason") or "",
     )
+
+
+def _newest(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """The last number that was logged under ``key``."""
+    return next((row[key] for row in reversed(rows) if is_number(row.get(key))), None)
 
 
 def tail_rows(run: RunFolder) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from jobs.status import Status, read_status
 from jobs.sweep import value_text
 from jobs.tables import count_states, duration_text
 from vqvae_dist.files import write_file
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import RunFolder
 
 MAX_CURVES = 60
 """More members than this, and only the best are drawn."""

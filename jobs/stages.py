@@ -18,7 +18,8 @@ from jobs.sweep import data_digest
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import changed_settings, flatten, nest, to_json
 from vqvae_dist.files import sha256_file, write_json
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import RunFolder
 
 
 def run_stage(folder: SweepFolder, plan: Plan, stage: PipelineStage, *, run: Callable[[list[str]], str]) -> str:

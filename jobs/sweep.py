@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from data_tools.console import CommandError, UsageError, warn
+from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SliceReader
 from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, base_layer, read_strictly
 from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
@@ -88,11 +89,11 @@ def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
     return Sweep(table.name, table.stage, _selection(members, table, path), members, stages, path)
 
 
-def _read_pipeline(
-    values: dict[str, Any] | None, table: SweepTable, path: Path
-) -> tuple[str, tuple[PipelineStage, ...]]:
+def _read_pipeline(values: Any, table: SweepTable, path: Path) -> tuple[str, tuple[PipelineStage, ...]]:
     """``select`` as it is written, and the stages."""
-    values = values or {}
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: pipeline must be a table of settings, got {json.dumps(values, default=str)}")
     head = {key: value for key, value in values.items() if not isinstance(value, dict)}
     known = read_strictly(PipelineTable, head, f"{path} [pipeline]")
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
@@ -203,7 +204,7 @@ def data_digest(stage: str, data: Path) -> str:
     try:
         with h5py.File(data, "r", locking=False) as file:
             digest = file.attrs["digest"] if "K" in file.attrs else None  # packed slices have a digest, and no K
-    except OSError as error:
+    except DAMAGE as error:
         raise CommandError(f"{data}: not a file of codes ({error})") from None
     if digest is None:
         raise CommandError(f"{data}: not a file of codes; `vqvae_dist extract-codes` makes one")

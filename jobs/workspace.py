@@ -13,7 +13,7 @@ from data_tools.console import CommandError, say
 from jobs.folder import Plan, SweepFolder, read_member_settings
 from jobs.sync import connect
 from vqvae_dist.files import write_json
-from vqvae_dist.run_folder import read_json
+from vqvae_dist.json_files import read_json
 from vqvae_dist.wandb_server import ServerError
 
 CURVES = ("train/loss", "train/reconstruction", "validate/perplexity", "train/slices_per_second")

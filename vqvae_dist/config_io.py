@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError
 from vqvae_dist.config import RESULT_VERSION, TrainConfig
+from vqvae_dist.json_files import BAD_TEXT
 
 T = TypeVar("T", bound=TrainConfig)
 
@@ -84,7 +85,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dict; UsageError names the file and the line."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except BAD_TEXT as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None

@@ -16,13 +16,35 @@ from typing import Any
 
 from data_tools.console import CommandError, UsageError, warn
 from vqvae_dist.files import SEAL, seal_of, write_json
+from vqvae_dist.json_files import BAD_TEXT, NUMBER, Kind, check_kinds, read_json
 
 SCHEMA = 1
 """Version of a run folder's layout, in config.json."""
 
-
-CONFIG_KEYS = {"stage", "run_id", "fingerprint", "data_digest", "generation", "settings", "resolved", "attempts"}
+CONFIG_KINDS: dict[str, Kind] = {
+    "stage": str,
+    "run_id": str,
+    "fingerprint": str,
+    "data_digest": str,
+    "generation": int,
+    "settings": dict,
+    "resolved": dict,
+    "attempts": list,
+}
 """What config.json of a run says beside its schema."""
+
+SUMMARY_KINDS: dict[str, Kind] = {
+    "step": int,
+    "steps": int,
+    "seconds": NUMBER,
+    "slices_per_second": NUMBER,
+    "best": dict,
+    "final": dict,
+    "reason": str,
+}
+BEST_KINDS: dict[str, Kind] = {"metric": str, "value": NUMBER, "step": int}
+METRICS_KINDS: dict[str, Kind] = {"bytes": int, "sha256": str}
+NO_METRICS = {"bytes": 0, "sha256": ""}
 
 
 @dataclass(frozen=True)
@@ -102,13 +124,19 @@ class RunFolder:
             raise UsageError(f"{self.path}: not a run folder (config.json is another program's); give another folder")
         if values["schema"] != SCHEMA:
             raise CommandError(f"{self.config_file}: schema {values['schema']}, this version reads {SCHEMA}")
-        if missing := CONFIG_KEYS - values.keys():
-            raise CommandError(f"{self.config_file}: damaged or another file's content, without {min(missing)!r}")
+        check_kinds(self.config_file, values, CONFIG_KINDS)
         return values
 
     def read_summary(self) -> dict[str, Any] | None:
-        """summary.json, or None before the first."""
-        return read_sealed(self.summary_file) if self.summary_file.is_file() else None
+        """summary.json, or None before the first; CommandError where it is damaged."""
+        if not self.summary_file.is_file():
+            return None
+        values = read_sealed(self.summary_file)
+        check_kinds(self.summary_file, values, {"state": str})
+        check_kinds(self.summary_file, values, SUMMARY_KINDS, optional=True)
+        check_kinds(self.summary_file, values.get("best") or {}, BEST_KINDS, optional=True, within="best.")
+        check_kinds(self.summary_file, values.get("metrics") or NO_METRICS, METRICS_KINDS, within="metrics.")
+        return values
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line cut by a kill is left out, and damage is said aloud."""
@@ -141,29 +169,16 @@ def metrics_note(content: bytes) -> dict[str, Any]:
 
 
 def parse_rows(text: str) -> Iterator[dict[str, Any]]:
-    """The rows in a part of metrics.jsonl; lines cut at its beginning or end are left out."""
+    """The rows in a part of metrics.jsonl; lines cut at its beginning or end, or damaged, are left out."""
     for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             return
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except BAD_TEXT:
             continue
-        if isinstance(row, dict):
+        if isinstance(row, dict) and isinstance(row.get("global_step"), int):
             yield row
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; CommandError names a file that holds none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror or error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise CommandError(f"{path}: damaged, not valid JSON") from None
-    if not isinstance(value, dict):
-        raise CommandError(f"{path}: damaged, not a JSON object")
-    return value
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

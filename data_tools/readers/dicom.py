@@ -14,26 +14,36 @@ import pydicom
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
+from data_tools.readers.dicom_bytes import beginning, check_items, whole
 from data_tools.readers.slice import (
-    MAX_DEFLATE_RATIO,
-    MAX_VOLUME_BYTES,
     PlacedSlice,
     RawSlice,
     UnreadableError,
     Volume,
     check_sides,
+    check_volume,
     reason,
     to_stored,
 )
 
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-_HEAD = 1024  # bytes in which a file names its transfer syntax
+
+_KEY_BYTES, _KEY_ITEMS = 1 << 22, 1 << 16
+"""Bytes of a dataset in which patient, study and series are looked for, and the most items of sequences before them."""
+
+MAX_ITEMS = 1 << 21
+"""The most items of sequences in a file."""
+
+MAX_OVERHEAD = 1 << 20
+"""Bytes that encoded pixels may take beyond twice those of the pixels themselves."""
+
+MAX_PLANES = 256
+"""The most directions of slices in a series: each slice is compared with all of them."""
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -65,10 +75,9 @@ class _Frame:
 
 def read_key(stream: BinaryIO) -> SeriesKey:
     """Read which series a DICOM file belongs to, without its pixels; raise whatever a damaged file leads to."""
-    head = stream.read(_HEAD)
-    _check_deflated(head, stream.seek(0, io.SEEK_END))
-    stream.seek(0)
-    header = pydicom.dcmread(stream, force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
+    head = beginning(stream.read(_KEY_BYTES), _KEY_BYTES)
+    check_items(head, most=_KEY_ITEMS)
+    header = pydicom.dcmread(io.BytesIO(head), force=True, specific_tags=list(_KEYWORDS), stop_before_pixels=True)
     return SeriesKey(*(str(header.get(name) or "").strip() for name in _KEYWORDS))
 
 
@@ -79,11 +88,16 @@ def read_series(files: Sequence[bytes | None]) -> Volume:
     order and share a position; without any place in the files the instance numbers alone give it.
     """
     frames: list[_Frame] = []
+    size = 0
     unreadable: dict[int, str] = {}
     for file, data in enumerate(files):
         if data is not None:
             try:
-                frames += _read_frames(data, file)
+                found = _read_frames(data, file)
+                more = sum(frame.slice.pixels.nbytes for frame in found)
+                check_volume(len(frames) + len(found), size + more)
+                frames += found
+                size += more
             # pydicom and its decoders raise whatever a damaged file leads them to.
             except Exception as error:
                 unreadable[file] = reason(error)
@@ -108,6 +122,8 @@ def _planes(frames: Sequence[_Frame]) -> list[int]:
         planes.append(next(plane, len(seen)))
         if planes[-1] == len(seen):
             seen.append(frame.directions)
+        if len(seen) > MAX_PLANES:
+            raise UnreadableError(f"a series of slices in more than {MAX_PLANES} directions")
     return planes
 
 
@@ -124,22 +140,21 @@ def _places(order: Sequence[tuple[float, ...]], *, placed: bool) -> list[int]:
     return places
 
 
-def _check_deflated(head: bytes, size: int) -> None:
-    if DeflatedExplicitVRLittleEndian.encode() in head and size * MAX_DEFLATE_RATIO > MAX_VOLUME_BYTES:
-        raise UnreadableError("a deflated DICOM file too large to be unpacked safely")
-
-
 def _read_frames(data: bytes, file: int) -> list[_Frame]:
-    _check_deflated(data[:_HEAD], len(data))
-    dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+    plain = whole(data)
+    check_items(plain, most=MAX_ITEMS)
+    dataset = pydicom.dcmread(io.BytesIO(plain), force=True)
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UnreadableError("DICOM without pixels")
     check_sides(int(dataset.Rows), int(dataset.Columns))
     count = int(dataset.get("NumberOfFrames") or 1)
     samples = int(dataset.get("SamplesPerPixel") or 1)
     size = dataset.Rows * dataset.Columns * count * samples * math.ceil(dataset.BitsAllocated / 8)
-    if not 0 < size <= MAX_VOLUME_BYTES:
+    if size <= 0:
         raise UnreadableError(f"a header that claims {size} bytes of pixels")
+    check_volume(count, size)
+    if len(dataset.get("PixelData") or b"") > 2 * size + MAX_OVERHEAD:  # RLE unpacks to 64 times as much
+        raise UnreadableError("it holds more pixel data than its header claims")
     values = _gray(dataset, count, samples)
     inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
     rescale = _rescale(dataset, 0)

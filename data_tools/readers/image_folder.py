@@ -4,35 +4,74 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.readers.slice import PlacedSlice, RawSlice, UnreadableError, Volume, check_sides, spread, to_stored
+from data_tools.readers.slice import (
+    PlacedSlice,
+    RawSlice,
+    UnreadableError,
+    Volume,
+    check_sides,
+    check_volume,
+    spread,
+    to_stored,
+)
+from data_tools.slice_format import MAX_SLICE_PIXELS
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
-# Sizes are checked before anything is unpacked; Pillow's own guard would only warn.
-Image.MAX_IMAGE_PIXELS = None
+# Pillow warns above this and raises above twice as much before it unpacks anything, for pydicom's JPEG decoders too.
+Image.MAX_IMAGE_PIXELS = MAX_SLICE_PIXELS // 2
+
+MAX_PAGES = 1 << 13
+"""The most pages of a TIFF: Pillow compares each page's place with those of all before it."""
 
 
 def read_image(data: bytes) -> Volume:
     """Read an image, or each page of a TIFF, as gray slices; raise UnreadableError where that would lose something."""
     if data.startswith(b"\x89PNG"):
         _check_png(data)
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "TIFF":
-            raise UnreadableError(f"an animation of {frames} pictures")
-        slices = []
-        for frame in range(frames):
-            image.seek(frame)
-            check_sides(image.height, image.width)
-            slices.append(PlacedSlice(RawSlice(to_stored(_gray(image, data))), frame, spread(frame, frames)))
-        noisy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.format != "TIFF" and getattr(image, "n_frames", 1) > 1:
+                raise UnreadableError(f"an animation of {getattr(image, 'n_frames', 1)} pictures")
+            pages = list(_pages(image, data))
+            noisy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
+    except Image.DecompressionBombError:
+        raise UnreadableError(f"a slice larger than the limit of {MAX_SLICE_PIXELS} pixels") from None
+    slices = [PlacedSlice(RawSlice(page), number, spread(number, len(pages))) for number, page in enumerate(pages)]
     return Volume(slices, noisy_air=noisy)
+
+
+def _pages(image: Image.Image, data: bytes) -> Iterator[npt.NDArray[Any]]:
+    """Yield the gray values of each page; small files can point to the same large page again and again."""
+    pages = _count_pages(image)
+    size = 0
+    for number in range(pages):
+        image.seek(number)
+        page = to_stored(_gray(image, data))
+        size += page.nbytes
+        check_volume(pages, size)
+        yield page
+
+
+def _count_pages(image: Image.Image) -> int:
+    """Return the number of pages, after checking what their headers claim."""
+    size = 0
+    for number in range(MAX_PAGES + 1):
+        try:
+            image.seek(number)
+        except EOFError:
+            return number
+        check_sides(image.height, image.width)
+        size += image.height * image.width
+        check_volume(number, size)
+    raise UnreadableError(f"a TIFF of more than {MAX_PAGES} pages")
 
 
 def _gray(image: Image.Image, data: bytes) -> npt.NDArray[Any]:

@@ -20,12 +20,12 @@ from data_tools.choices import Axis
 from data_tools.readers.slice import (
     MAX_DEFLATE_RATIO,
     MAX_FILE_BYTES,
-    MAX_VOLUME_BYTES,
     PlacedSlice,
     RawSlice,
     UnreadableError,
     Volume,
     check_sides,
+    check_volume,
     spread,
     to_stored,
 )
@@ -96,10 +96,9 @@ def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int) -> np
         raise UnreadableError(f"there is no volume {volume}; it has {volumes}")
     space = (*shape[:3], 1)[:3]
     size = math.prod(space) * dtype.itemsize
-    if size > MAX_VOLUME_BYTES:
-        raise UnreadableError(f"a header that claims {math.prod(space)} voxels, more than is read at once")
+    check_volume(max(space), size)  # any of its sides may be the one that slices are counted along
     start = max(int(header.get_data_offset()), header.single_vox_offset) + volume * size
-    if start + size > available:
+    if start + size > min(available, MAX_FILE_BYTES):
         raise UnreadableError("truncated: it ends before its voxels do")
     stream.seek(start)
     raw = stream.read(size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ MAX_FILE_BYTES = 1 << 32
 
 MAX_VOLUME_BYTES = 1 << 31
 """The most that one volume or DICOM file may unpack to, whatever its header claims."""
+
+MAX_SLICES = 1 << 17
+"""The most slices of one volume: a small file can claim a billion of one pixel, each with its own bookkeeping."""
 
 MAX_DEFLATE_RATIO = 1032
 """zlib cannot pack better, so a small file that claims to hold much is found out before any memory is taken."""
@@ -43,6 +47,10 @@ class RawSlice:
 
     inverted: bool = False
     """Whether low values are bright (DICOM's MONOCHROME1)."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.slope) and math.isfinite(self.intercept)) or self.slope == 0:
+            raise UnreadableError(f"a rescale of slope {self.slope} and intercept {self.intercept} gives no values")
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,14 @@ def check_sides(height: int, width: int) -> None:
         raise UnreadableError(f"a slice of {height}x{width} has no pixels")
     if height * width > MAX_SLICE_PIXELS:
         raise UnreadableError(f"a slice of {height}x{width} is larger than the limit of {MAX_SLICE_PIXELS} pixels")
+
+
+def check_volume(slices: int, size: int) -> None:
+    """Refuse a volume of more slices or bytes than is read at once, before it is unpacked."""
+    if slices > MAX_SLICES:
+        raise UnreadableError(f"it claims {slices} slices, more than the limit of {MAX_SLICES}")
+    if size > MAX_VOLUME_BYTES:
+        raise UnreadableError(f"it claims {size} bytes of pixels, more than the limit of {MAX_VOLUME_BYTES}")
 
 
 def to_stored(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

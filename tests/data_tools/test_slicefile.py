@@ -11,7 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from data_tools.console import CommandError, UsageError
+from data_tools import own_datasets
+from data_tools.cli import run
+from data_tools.console import CommandError, UsageError, run_command
 from data_tools.slicefile import SPLITS, SliceReader
 from tests.data_tools.slices import Pixels, all_pixels, only_group
 
@@ -156,15 +158,152 @@ CLAIMS: dict[str, Callable[[h5py.File], object]] = {
 }
 
 
+def _replace_table(file: h5py.File, name: str, **kwargs: object) -> None:
+    del file[name]
+    file.create_dataset(name, **kwargs)
+
+
+def _virtual(file: h5py.File, name: str) -> None:
+    dataset = file[name]
+    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", dataset.shape)
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+def _raw_bytes_of_another_file(file: h5py.File, name: str) -> None:
+    dataset = file[name]
+    shape, dtype, size = dataset.shape, dataset.dtype, dataset.size * dataset.dtype.itemsize
+    del file[name]
+    file.create_dataset(name, shape, dtype, external=[("/etc/passwd", 0, size)])
+
+
+def _link_group(file: h5py.File, name: str) -> None:
+    del file[name]
+    file[name] = h5py.ExternalLink("other.h5", f"/{name}")
+
+
+def _soft_link(file: h5py.File) -> None:
+    file["elsewhere"] = file["images/32x32_uint8/label"]
+    del file["images/32x32_uint8/label"]
+    file["images/32x32_uint8/label"] = h5py.SoftLink("/elsewhere")
+
+
+CLAIMS |= {
+    "a format that is a number": lambda file: file.attrs.__setitem__("format", 3),
+    "a version that is a list": lambda file: file.attrs.__setitem__("version", [1, 1]),
+    "no digest": lambda file: file.attrs.pop("digest"),
+    "a digest that is a number": lambda file: file.attrs.__setitem__("digest", 1.5),
+    "a format that is not text": lambda file: file.attrs.__setitem__("format", np.void(b"\xff\xfe")),
+    "no names of subjects": lambda file: file.pop("subjects"),
+    "subjects that are a link into another file": lambda file: _link_group(file, "subjects"),
+    "images that are a link into another file": lambda file: _link_group(file, "images"),
+    "a group that is a link into another file": lambda file: _link_group(file, "images/32x32_uint8"),
+    "a column that is a link": _soft_link,
+    "names that are the bytes of another file": lambda file: _raw_bytes_of_another_file(file, "subjects/name"),
+    "names that are a view into another file": lambda file: _virtual(file, "classes/name"),
+    "pixels that are a view into another file": lambda file: _virtual(file, "images/32x32_uint8/slices"),
+    "a column that is a view into another file": lambda file: _virtual(file, "images/32x32_uint8/window"),
+    "10^12 sources": lambda file: [file[f"sources/{name}"].resize(10**12, axis=0) for name in file["sources"]],
+    "10^12 sources in one column": lambda file: file["sources/noisy_air"].resize(10**12, axis=0),
+    "names that are numbers": lambda file: _replace_table(file, "subjects/name", data=np.arange(12)),
+    "names in a chunk of 100 MB": lambda file: _replace_table(
+        file, "subjects/name", shape=(12,), dtype="S10000000", chunks=(10,), compression="gzip"
+    ),
+    "names of 400 MB": lambda file: _replace_table(
+        file, "subjects/name", shape=(400,), dtype="S1000000", chunks=(1,), compression="gzip"
+    ),
+    "a column in a chunk of 800 MB": lambda file: _replace(
+        file, "window", shape=(36, 2), dtype="<f8", chunks=(50_000_000, 2), maxshape=(None, 2), fletcher32=True
+    ),
+    "no slices": lambda file: file["images/32x32_uint8"].pop("slices"),
+    "slices of one dimension": lambda file: _replace(file, "slices", data=np.zeros(36, "u1"), fletcher32=True),
+    "slices without data": lambda file: _replace(file, "slices", data=h5py.Empty("u1")),
+}
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_file_that_only_claims_to_be_ours_is_named(claim: str, copy: Path) -> None:
     with h5py.File(copy, "a") as file:
         CLAIMS[claim](file)
-    with pytest.raises(CommandError, match=str(copy)):
-        SliceReader(copy).groups  # noqa: B018
+    with pytest.raises(CommandError, match=str(copy)), SliceReader(copy) as reader:
+        read_all_tables(reader)
 
 
-@pytest.mark.parametrize(("column", "value"), [("source", 10**6), ("subject", 10**6), ("split", 3)])
+def read_all_tables(reader: SliceReader) -> None:
+    """What every use of a file begins with."""
+    for group in reader.groups:
+        reader.index(group.name)
+    assert isinstance(reader.digest, str)
+    reader.source(0)
+    assert len(reader.subjects) + len(reader.classes) > 0
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("command", ["info", "verify", "export"])
+def test_commands_say_so_in_a_line_and_exit_1(
+    claim: str, command: str, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(copy, "a") as file:
+        CLAIMS[claim](file)
+    arguments = [command, str(copy), *([str(tmp_path / "out")] if command == "export" else [])]
+    assert run_command(run, arguments) == 1
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith(f"error: {copy}: ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["settings_json", "subject_rules_json"])
+@pytest.mark.parametrize("value", ["{", "[1]", "[" * 100_000, 3.5, "9" * 10_000])
+def test_attributes_that_are_not_what_is_shown_are_damage(
+    name: str, value: object, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(copy, "a") as file:
+        if isinstance(value, str) and len(value) > 60_000:  # attributes beyond 64 kB lie apart
+            value = value[:60_000]
+        file.attrs[name] = value
+    assert run_command(run, ["info", str(copy)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {copy}: ")
+
+
+def test_a_filter_that_nobody_knows_is_named(copy: Path) -> None:
+    with h5py.File(copy, "a") as file:
+        pixels = file["images/32x32_uint8/slices"]
+        raw = [pixels.id.read_direct_chunk((row, 0, 0)) for row in range(36)]
+        del file["images/32x32_uint8/slices"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((1, 32, 32))
+        properties.set_fletcher32()
+        properties.set_filter(32000, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple((36, 32, 32))
+        made = h5py.h5d.create(file["images/32x32_uint8"].id, b"slices", h5py.h5t.NATIVE_UINT8, space, properties)
+        for row, (_, chunk) in enumerate(raw):
+            made.write_direct_chunk((row, 0, 0), chunk)
+    with pytest.raises(CommandError, match=r"32x32_uint8 row 0 is damaged"), SliceReader(copy) as reader:
+        read_first(reader)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_window_that_is_not_finite_is_damage(value: float, copy: Path) -> None:
+    with h5py.File(copy, "a") as file:
+        file["images/32x32_uint8/window"][3, 1] = value
+    with pytest.raises(CommandError, match="a window that is not finite"):
+        SliceReader(copy).index("32x32_uint8")
+
+
+def test_names_of_any_length_are_read_and_those_that_share_a_long_text_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "names.h5", "w") as file:
+        file.create_dataset("name", data=["anna", "bert"], dtype=h5py.string_dtype())
+        assert own_datasets.own_names(file, "name") == ["anna", "bert"]
+        monkeypatch.setattr(own_datasets, "MAX_NAMES_BYTES", 40)
+        file.create_dataset("long", data=["x" * 30, "x" * 30], dtype=h5py.string_dtype())
+        with pytest.raises(ValueError, match="more than 40 bytes"):
+            own_datasets.own_names(file, "long")
+
+
+@pytest.mark.parametrize(("column", "value"), [("source", 10**6), ("subject", 10**6), ("split", 3), ("label", 0)])
 def test_an_index_that_points_nowhere_is_damage(column: str, value: int, copy: Path) -> None:
     with h5py.File(copy, "a") as file:
         file[f"images/32x32_uint8/{column}"][7] = value

@@ -12,7 +12,8 @@ import pytest
 
 from tests.processes import finish, run, start
 from tests.trainings import Settings, command_line, settings_of, train, train_in_process
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow  # several processes, each of which imports torch
 

@@ -14,7 +14,7 @@ from jobs.stages import run_stage
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import compose, to_json, toml_layer
-from vqvae_dist.run_folder import CONFIG_KEYS, SCHEMA
+from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
 
 PIPELINE = """
 [pipeline]
@@ -51,11 +51,13 @@ class Line:
     def leave_prior(self, settings: Path, target: Path) -> None:
         config = compose(PixelCNNConfig, toml_layer(settings))
         resolved = {"milestones": list(config.milestones)}
-        stored: dict[str, Any] = {key: {} for key in CONFIG_KEYS}
+        stored: dict[str, Any] = {key: kind() for key, kind in CONFIG_KINDS.items()}
         stored |= {"schema": SCHEMA, "settings": to_json(config), "resolved": resolved}
         (target / "model").mkdir(parents=True, exist_ok=True)
         (target / "model" / "model.safetensors").write_text(json.dumps(stored))
-        (target / "config.json").write_text(json.dumps(stored | {"data_digest": "of these codes"}))
+        (target / "config.json").write_text(
+            json.dumps(stored | {"data_digest": "of these codes", "stage": "train-pixelcnn", "attempts": []})
+        )
 
     def run(self) -> list[str]:
         """Run all stages; return the commands that were needed."""

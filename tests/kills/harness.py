@@ -15,7 +15,8 @@ import torch
 from tests.kills.phases import PAUSE_VARIABLE, PHASE_FILE_VARIABLE, PHASES, VARIABLE, arm
 from tests.processes import command, finish, start
 from tests.trainings import Settings, command_line, outcome, settings_of
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import RunFolder
 
 UNSTABLE = {"time", "attempt", "train/slices_per_second", "train/data_wait"}
 """Keys of a row of metrics.jsonl that tell of the attempt and not of the training."""

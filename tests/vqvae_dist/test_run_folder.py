@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from data_tools.console import CommandError
-from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, OwnershipLostError, RunFolder, parse_rows, read_json
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, OwnershipLostError, RunFolder, parse_rows
 
 
 def test_names_are_those_of_the_contract(tmp_path: Path) -> None:

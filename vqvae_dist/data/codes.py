@@ -26,10 +26,15 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
+from data_tools.own_datasets import MAX_CHUNK_BYTES, own_dataset, own_group, own_names
+from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SPLITS
 
 FORMAT = "brain-codes"
 VERSION = 1
+
+MAX_CODES = 1 << 16
+MAX_PATCHES_BYTES = 1 << 30
 
 COLUMNS = {
     "slice_row": "<u4",
@@ -106,19 +111,24 @@ class CodesReader:
     @property
     def digest(self) -> str:
         """A hash of the codes, their index and the VQ-VAE's weights."""
-        return str(self.attributes["digest"])
+        with self._damage_named("its attributes"):
+            return str(self.attributes["digest"])
 
     @property
     def codebook_size(self) -> int:
         """K; every code is below it."""
-        return int(self.attributes["K"])
+        with self._damage_named("its attributes"):
+            size = int(self.attributes["K"])
+            if not 1 <= size <= MAX_CODES:
+                raise ValueError(f"a codebook of {size} codes")
+        return size
 
     @cached_property
     def groups(self) -> tuple[CodesGroup, ...]:
         """The groups, sorted by name."""
         with self._damage_named("the list of groups"):
-            codes = self._open()["codes"]
-            return tuple(_group(name, codes[name]) for name in sorted(codes))
+            codes, size = own_group(self._open(), "codes"), self.path.stat().st_size
+            return tuple(_checked_group(name, own_group(codes, name), size) for name in sorted(codes))
 
     @cached_property
     def classes(self) -> list[str]:
@@ -134,20 +144,24 @@ class CodesReader:
     def patches(self) -> npt.NDArray[np.float32]:
         """(K, d, d): the mean image under each code."""
         with self._damage_named("/patches"):
-            return np.asarray(self._open()["patches"][:])
+            patches = own_dataset(self._open(), "patches", chunk_bytes=MAX_CHUNK_BYTES)
+            side = int(self.attributes["downsample"])
+            if patches.shape != (self.codebook_size, side, side) or patches.nbytes > MAX_PATCHES_BYTES:
+                raise ValueError(f"pictures of codes of shape {patches.shape}")
+            return np.asarray(patches[:], np.float32)
 
     def index(self, group: str) -> CodesIndex:
         """The index of a group, read once a process."""
         file = self._open()
         if group not in self._indexes:
+            if group not in {one.name for one in self.groups}:  # which are checked
+                raise CommandError(f"{self.path}: holds no group {group}")
             with self._damage_named(f"the index of {group}"):
                 self._indexes[group] = self._checked_index(file[f"codes/{group}"])
         return self._indexes[group]
 
     def _checked_index(self, group: h5py.Group) -> CodesIndex:
         index = CodesIndex(**{name: group[name][:] for name in COLUMNS})
-        if any(len(getattr(index, name)) != len(group["codes"]) for name in COLUMNS):
-            raise ValueError("columns of different lengths")
         for name, limit in (("label", len(self.classes)), ("split", len(SPLITS)), ("subject", len(self.subjects))):
             values = getattr(index, name)
             if len(values) and values.max() >= limit:
@@ -174,20 +188,20 @@ class CodesReader:
         return self._maps(group, "foreground", rows).astype(np.bool_)
 
     def _maps(self, group: str, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        dataset = self._open()[f"codes/{group}/{name}"]
         with self._damage_named(f"{group} {name}"):
+            dataset = self._open()[f"codes/{group}/{name}"]
             return np.stack([dataset[row] for row in rows]) if len(rows) else np.zeros((0, *dataset.shape[1:]), "u2")
 
     def _names(self, kind: str) -> list[str]:
         with self._damage_named(f"/{kind}/name"):
-            return [name.decode() for name in self._open()[f"{kind}/name"][:]]
+            return own_names(self._open(), f"{kind}/name")
 
     @contextlib.contextmanager
     def _damage_named(self, part: str) -> Iterator[None]:
         """Turn what h5py raises on damage into a CommandError that names the file and the part."""
         try:
             yield
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        except DAMAGE as error:
             raise CommandError(f"{self.path}: {part} is damaged ({error}); {AGAIN}") from error
 
 
@@ -200,7 +214,7 @@ def _open_codes(path: Path) -> h5py.File:
     try:
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
         about = read_attributes(file)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise CommandError(f"{path}: not an HDF5 file, or damaged ({error}); {AGAIN}") from error
     if about.get("format") != FORMAT:
         raise CommandError(f"{path}: an HDF5 file, but not codes; {AGAIN}")
@@ -215,7 +229,23 @@ def read_attributes(target: h5py.Group) -> dict[str, Any]:
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in plain.items()}
 
 
-def _group(name: str, group: h5py.Group) -> CodesGroup:
-    count, h, w = group["codes"].shape
+def _checked_group(name: str, group: h5py.Group, file_bytes: int) -> CodesGroup:
+    """Describe a group; ValueError unless its arrays lie in this file and are of one length and of the right types."""
+    codes = own_dataset(group, "codes", chunk_bytes=MAX_CHUNK_BYTES)
+    count, h, w = codes.shape
+    wanted = {
+        "codes": ("<u2", (h, w)),
+        "foreground": ("u1", (h, w)),
+        **{key: (kind, ()) for key, kind in COLUMNS.items()},
+    }
+    for key, (kind, shape) in wanted.items():
+        dataset = own_dataset(group, key, chunk_bytes=MAX_CHUNK_BYTES)
+        if dataset.shape != (count, *shape) or dataset.dtype != kind:
+            raise ValueError(f"{name}/{key} has shape {dataset.shape} of {dataset.dtype}")
+    if count * sum(np.dtype(kind).itemsize for kind in COLUMNS.values()) > file_bytes:
+        raise ValueError(f"{name} claims {count} maps, more than fit into the file")
     about = read_attributes(group)
-    return CodesGroup(name, about["slices"], (h, w), (int(about["height"]), int(about["width"])), count)
+    size = int(about["height"]), int(about["width"])
+    if min(h, w, *size) < 1:
+        raise ValueError(f"{name} is a grid of {h}x{w} of slices of {size[0]}x{size[1]}")
+    return CodesGroup(name, str(about["slices"]), (h, w), size, count)

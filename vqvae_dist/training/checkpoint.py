@@ -27,7 +27,8 @@ from vqvae_dist.files import (
     write_sealed,
     write_synced,
 )
-from vqvae_dist.run_folder import Ownership, RunFolder, read_json, read_sealed
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import Ownership, RunFolder, read_sealed
 
 MANIFEST = "manifest.json"
 VALUES = "trainer.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vqvae_dist.files import write_file
+from vqvae_dist.json_files import BAD_TEXT
 
 SYNC_EVERY_S = 2.0
 """Rows reach the disk itself, not only the operating system, within this time."""
@@ -79,6 +80,6 @@ def rows_until(path: Path, step: int) -> bytes:
 def _is_row_until(line: bytes, step: int) -> bool:
     try:
         row = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:  # not JSON, or not even UTF-8: torn by a kill
+    except BAD_TEXT:  # torn by a kill
         return False
     return isinstance(row, dict) and isinstance(row.get("global_step"), int) and row["global_step"] <= step

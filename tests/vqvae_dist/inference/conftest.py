@@ -9,8 +9,9 @@ import torch
 from data_tools.slice_format import COLUMNS, FORMAT, SOURCE_COLUMNS, SPLITS, VERSION, content_digest
 from vqvae_dist.config import PixelCNNModelConfig, QuantizerConfig, VQVAEModelConfig
 from vqvae_dist.config_io import to_json
+from vqvae_dist.json_files import read_json
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
-from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder, read_json
+from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder
 from vqvae_dist.training.checkpoint import export_model
 
 TINY = VQVAEModelConfig(

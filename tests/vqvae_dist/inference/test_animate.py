@@ -12,7 +12,7 @@ from vqvae_dist.animation import CAPTION_HEIGHT
 from vqvae_dist.files import write_sealed
 from vqvae_dist.inference.animate import animate
 from vqvae_dist.pictures import save_picture
-from vqvae_dist.run_folder import CONFIG_KEYS, SCHEMA
+from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def run(tmp_path):
 def make_run(folder):
     """A run that has begun."""
     folder.mkdir()
-    values = {key: {} for key in CONFIG_KEYS} | {"schema": SCHEMA, "run_id": "a", "generation": 0}
+    values = {key: kind() for key, kind in CONFIG_KINDS.items()} | {"schema": SCHEMA, "run_id": "a", "generation": 0}
     write_sealed(folder / "config.json", values)
     return folder
 

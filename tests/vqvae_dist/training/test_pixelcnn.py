@@ -14,8 +14,9 @@ from data_tools.console import UsageError
 from tests.phantoms import write_codes
 from tests.trainings import settings_of, train
 from vqvae_dist.data.codes import CodesReader
+from vqvae_dist.json_files import read_json
 from vqvae_dist.metrics.rate import unigram_bits
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.run_folder import RunFolder
 
 
 def train_prior(data: Path, output: Path, **changes: Any) -> RunFolder:

@@ -17,7 +17,8 @@ from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.config_io import changed_settings
 from vqvae_dist.files import SEAL, write_sealed
-from vqvae_dist.run_folder import RunFolder, read_json
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.training.runtime import code_version
 
 
