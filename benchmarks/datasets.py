@@ -1,6 +1,6 @@
 """Held-out quality on several sources of real slices, each trained at native size with the same preset.
 
-    python -m benchmarks.datasets --mri FOLDER [--only NAME ...] [--steps 600]
+    python -m benchmarks.datasets --mri FOLDER [--only NAME ...] [--steps 4000]
 
 FOLDER holds one folder a source (SOURCES below), with ``train`` and ``test`` in each. For every source: pack, verify,
 train, evaluate on test, reconstruct. Writes docs/results/datasets.json and a picture a source, and prints the table;
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mri", type=Path, required=True, help="folder of sources")
     parser.add_argument("--only", nargs="*", default=[*SOURCES, CROSS_SCANNER[0]])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--runs", type=Path, default=Path("runs/datasets"), help="where runs go (not committed)")
     options = parser.parse_args()
     results = ROOT / "docs" / "results"
