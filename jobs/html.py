@@ -14,7 +14,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: left; border: 1px solid #8884; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
-td.value { text-align: right; color: #000; }
+td.value { text-align: right; color: #000; white-space: nowrap; }
 td.best { outline: 3px solid #d33; outline-offset: -3px; font-weight: 700; }
 img { max-width: 100%; height: auto; } img.pixels { image-rendering: pixelated; min-width: 50%; background: #000; }
 figure { margin: 1rem 0; } figcaption, small, .note { color: #777; font-size: .9rem; }

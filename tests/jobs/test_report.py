@@ -12,6 +12,7 @@ from PIL import Image
 from jobs.collect import choose_best, read_results, write_best
 from jobs.folder import Plan, SweepFolder
 from jobs.report import report_json, write_report
+from tests.browser import find_browser, look_at
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
 
 
@@ -155,3 +156,25 @@ def test_unreadable_run_is_left_out_of_the_results(tmp_path: Path, packed: Path,
     folder, plan = finished(tmp_path, packed)
     folder.run(plan.members[0].run_id).summary_file.write_text(content)
     assert [result.value for result in read_results(folder, plan)] == [None, 0.6, 0.7, 0.8]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+def test_report_fits_a_phone_and_asks_for_nothing_in_a_browser(tmp_path: Path, packed: Path) -> None:
+    folder, plan = finished(tmp_path, packed)
+    write_report(folder, plan)
+    for width in (360, 1280):
+        look = look_at(folder.report_html, width=width)
+        assert (look.width, look.hosts, look.complaints) == (width, [], [])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium on this machine")
+def test_a_browser_would_notice(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    wide = '<div style="width:900px">wide</div><img src="http://example.org/a.png"><script>console.error(1)</script>'
+    page.write_text(f"<!doctype html><body>{wide}</body>")
+    look = look_at(page, width=360)
+    assert look.width >= 900
+    assert look.hosts == ["example.org"]
+    assert look.complaints
