@@ -47,17 +47,23 @@ def run_unit(folder: str, unit: str) -> None:
     if task.place.is_main and task.is_member:
         warn_of_crowding(read_toml(sweep.member_settings(unit)), threads)
     remove_stale_pickles(sweep, task.place)
-    status = task.perform(partial(run_training, signals=signals), signals)
+    status = task.perform(partial(run_training, signals=signals, after_hang=task.after_hang), signals)
     if status:
         sys.exit(status)
 
 
-def run_training(arguments: list[str], attempt: Attempt, *, signals: StopSignals) -> str:
+def run_training(
+    arguments: list[str], attempt: Attempt, *, signals: StopSignals, after_hang: Callable[[str], None] | None = None
+) -> str:
     """Run a ``vqvae_dist`` command in this process."""
     from vqvae_dist.cli import run_command_line
     from vqvae_dist.run_folder import OtherRankError
     from vqvae_dist.training.stop import request_stop
 
+    if after_hang:
+        from vqvae_dist.training.heartbeat import on_hang
+
+        on_hang(after_hang)
     signals.tell(request_stop)
     try:
         return run_command_line(arguments, attempt=attempt)
@@ -169,6 +175,12 @@ class Task:
         """Try again after what may have been the machine's fault; a limit of such starts is kept when they begin."""
         time.sleep(CRASH_SETTLES_S)
         if self.history().outcome not in ("failed", "cancelled"):
+            self.end("crashed", reason)
+            self._requeue()
+
+    def after_hang(self, reason: str) -> None:
+        """Have a run of which a process hangs run again from its newest checkpoint; any process may notice."""
+        if self.history().outcome == "":
             self.end("crashed", reason)
             self._requeue()
 

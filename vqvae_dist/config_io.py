@@ -45,6 +45,7 @@ FREE_KEYS = frozenset(
         "tracking.group",
         "tracking.tags",
         "runtime.collective_timeout_s",
+        "runtime.hang_timeout_s",
     }
 )
 """Settings that don't change what is trained: not in the fingerprint, free to change when a run goes on."""

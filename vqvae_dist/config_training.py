@@ -155,8 +155,12 @@ class RuntimeConfig:
     collective_timeout_s: int = 300
     """Seconds after which a collective that not all processes reach ends the run."""
 
+    hang_timeout_s: int = 60
+    """Seconds without a sign of life after which a process counts as hung, and the run ends to be started again."""
+
     def __post_init__(self) -> None:
         positive("runtime.collective_timeout_s", self.collective_timeout_s)
+        positive("runtime.hang_timeout_s", self.hang_timeout_s)
 
 
 @config

@@ -131,7 +131,7 @@ def run_through(case: Case, data: Path, folder: Path, kills: Iterable[Kill]) -> 
 
     Returns, for each kill that landed, the epochs that had been trained and logged by then.
     """
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     landed: list[float] = []
     for kill in kills:
         if attempt(case, data, folder, kill):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data_tools.console import UsageError
 from vqvae_dist.config import PrecisionConfig, ScheduleConfig
+from vqvae_dist.training.heartbeat import Heartbeat
 from vqvae_dist.training.stop import stop_requested
 
 # accelerate's name for "don't broadcast buffers" still works; torch only announces a new name for it.
@@ -50,12 +51,18 @@ class Runtime:
             ],
         )
         self.precision = precision
+        self.heartbeat: Heartbeat | None = None
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         torch.backends.cuda.matmul.allow_tf32 = False  # the quantizer's distances are matrix products
         torch.backends.cudnn.allow_tf32 = tf32
+
+    def watch(self, stacks: Path, timeout_s: int) -> None:
+        """Notice from now on where another process hangs; see ``heartbeat``."""
+        if self.processes > 1:
+            self.heartbeat = Heartbeat(rank=self.rank, processes=self.processes, timeout_s=timeout_s, stacks=stacks)
 
     @property
     def stop_requested(self) -> bool:
@@ -90,6 +97,8 @@ class Runtime:
 
     def close(self) -> None:
         """Leave the process group; after it no collective may be called."""
+        if self.heartbeat:
+            self.heartbeat.stop()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 

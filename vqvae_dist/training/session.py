@@ -99,6 +99,7 @@ def open_session(
     identity, completed = outcome[0]
     precision = Precision(identity["resolved"]["mixed"], identity["resolved"]["compile"])
     runtime = Runtime(precision, tf32=config.precision.tf32, timeout_s=config.runtime.collective_timeout_s)
+    runtime.watch(run.path / "stacks", config.runtime.hang_timeout_s)
     return Session(run, runtime, identity, attempt, owner, completed)
 
 
