@@ -174,7 +174,7 @@ class Task:
     def _after_crash(self, reason: str) -> None:
         """Try again after what may have been the machine's fault; a limit of such starts is kept when they begin."""
         time.sleep(CRASH_SETTLES_S)
-        if self.history().outcome not in ("failed", "cancelled"):
+        if self.history().outcome == "":  # else another process has said how this attempt ended
             self.end("crashed", reason)
             self._requeue()
 

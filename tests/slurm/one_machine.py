@@ -65,6 +65,22 @@ class Cluster:
         """The processes of a run's ranks on a node."""
         return [pid for pid in self.tasks_on(node) if parent_is_stepd(pid) and name_of(pid).startswith("python")]
 
+    def ranks_of(self, job: str) -> dict[int, int]:
+        """The processes of an array element's ranks, ``12_0``, by rank."""
+        array, _, task = job.partition("_")
+        marks = {
+            f"SLURM_CONF={self.state}/etc/slurm.conf",
+            f"SLURM_ARRAY_JOB_ID={array}",
+            f"SLURM_ARRAY_TASK_ID={task}",
+        }
+        ranks = {}
+        for pid in processes():
+            about = environment(pid)
+            alone = {f"SLURM_CONF={self.state}/etc/slurm.conf", f"SLURM_JOB_ID={job}"}
+            if (marks <= about or alone <= about) and parent_is_stepd(pid) and name_of(pid).startswith("python"):
+                ranks[int(next(line for line in about if line.startswith("SLURM_PROCID=")).partition("=")[2])] = pid
+        return ranks
+
     def lose_power(self, node: str) -> None:
         """Kill a node with all that runs on it, at once."""
         tasks = self.tasks_on(node)

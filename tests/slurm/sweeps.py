@@ -29,6 +29,8 @@ class Sweep:
     file: Path
     profile: str | Path
     root: Path
+    checkout: Path = ROOT
+    """Where the project's code is that submits."""
 
     @property
     def name(self) -> str:
@@ -57,7 +59,13 @@ class Sweep:
     def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "jobs", *arguments, "--root", str(self.root)]
         return subprocess.run(
-            command, cwd=ROOT, env=self.cluster.env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            command,
+            cwd=self.checkout,
+            env=self.cluster.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
         )
 
     def status(self) -> dict[str, Row]:
