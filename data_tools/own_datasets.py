@@ -52,7 +52,7 @@ def own_names(parent: h5py.Group, path: str) -> list[str]:
         raise ValueError(f"{path} is no table of names of at most {MAX_NAMES_BYTES} bytes")
     if texts.length is None:
         return list(_one_by_one(dataset, path))
-    return [name.decode() for name in own_dataset(parent, path)[:]]
+    return [name.decode() for name in own_dataset(parent, path, chunk_bytes=MAX_NAMES_BYTES)[:]]
 
 
 def _one_by_one(dataset: h5py.Dataset, path: str) -> Iterator[str]:
