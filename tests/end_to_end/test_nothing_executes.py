@@ -92,6 +92,12 @@ def test_the_yaml_of_wandb_is_read_by_a_safe_loader(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(CommandError, match=f"{tmp_path}/config.yaml: neither JSON nor YAML"):
             logged_config.read_logged_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("stage: 2026-01-01\n")
+    with pytest.raises(CommandError, match="neither JSON nor YAML"):
+        logged_config.read_logged_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("stage: {1: {2: 3}}\n")
+    with pytest.raises(UsageError, match="not the config of a"):
+        logged_config.read_logged_config(tmp_path / "config.yaml")
     for text in ('{"stage": []}', "3", '{"stage": {"value": ["a"]}}'):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UsageError, match="not the config of a"):

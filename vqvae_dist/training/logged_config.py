@@ -41,7 +41,8 @@ def read_logged_config(file: Path) -> dict[str, Any]:
     text = file.read_text(encoding="utf-8", errors="replace")
     try:
         values = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (*BAD_TEXT, yaml.YAMLError) as error:
+        values = json.loads(json.dumps(values))  # YAML has dates, and keys that are numbers
+    except (*BAD_TEXT, TypeError, yaml.YAMLError) as error:
         raise CommandError(f"{file}: neither JSON nor YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(values, dict):
         raise UsageError(f"{file}: not the config of a W&B run; give its config.yaml")
