@@ -14,6 +14,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -153,7 +154,9 @@ class _Finder:
         return importlib.util.spec_from_file_location(fullname, self._path, loader=self._loader)
 
 
-def tested_mutants(name: str, tests: Sequence[str], survivors: Sequence[Mapping[str, Any]] | None) -> list[Mutant]:
+def tested_mutants(
+    name: str, tests: Sequence[str], survivors: Sequence[Mapping[str, Any]] | None, *, every: int
+) -> list[Mutant]:
     """Test every change to a file, or those that were ``survivors`` before; its unchanged tests must pass."""
     again = None if survivors is None else {(one["operator"], one["line"], one["after"]) for one in survivors}
     path = Path(name)
@@ -163,7 +166,7 @@ def tested_mutants(name: str, tests: Sequence[str], survivors: Sequence[Mapping[
         sys.exit(f"{name}: its tests fail without any change")
     limit_s = 10 + 5 * (time.monotonic() - began)
     mutants = []
-    for change in changes(path):
+    for change in itertools.islice(changes(path), 0, None, every):
         before, after = _different_lines(source, change.code)
         if again is not None and (change.operator, change.line, after) not in again:
             continue
@@ -179,10 +182,11 @@ def _different_lines(before: str, after: str) -> tuple[str, str]:
     return next(((a.strip(), b.strip()) for a, b in pairs if a != b), ("", ""))
 
 
-def main(output: Path, only: tuple[str, ...] = (), again: bool = False) -> None:
+def main(output: Path, only: tuple[str, ...] = (), again: bool = False, every: int = 1) -> None:
     """Test the mutants of all files, or of those that contain a text of ``only``; write what came out.
 
     With ``again`` only those that survived are tested anew: for new tests of a file that is as it was.
+    ``every`` n-th mutant alone is a sample for a machine with little time.
     """
     for name in PRELOADED:
         importlib.import_module(name)
@@ -194,13 +198,14 @@ def main(output: Path, only: tuple[str, ...] = (), again: bool = False) -> None:
             continue
         before = results.get(name) if again else None
         began = time.monotonic()
-        mutants = tested_mutants(name, tests, before and before["survivors"])
+        mutants = tested_mutants(name, tests, before and before["survivors"], every=every)
         survivors = [asdict(mutant) for mutant in mutants if mutant.outcome == "survived"]
         count = before["mutants"] if before else len(mutants)
         earlier = before or {"of_these_by_time": 0, "seconds": 0}
         results[name] = {
             "tests": list(tests),
             "mutants": count,
+            "every": before.get("every", 1) if before else every,
             "killed": count - len(survivors),
             "of_these_by_time": earlier["of_these_by_time"] + sum(mutant.outcome == "timeout" for mutant in mutants),
             "share_killed": round(1 - len(survivors) / count, 4),
