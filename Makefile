@@ -1,5 +1,6 @@
 # make demo [DATA=folder]   the whole job on phantom slices, or on your own
 # make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
+# make coverage             lines that the tests reach, without clusters, kills and the demo; fails below 90 %
 # make lint                 formatting, types, import contracts
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ DATA   ?=
 RUNS   ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-fast lint install install-test clean
+.PHONY: demo test test-fast coverage lint install install-test clean
 
 demo: install
 	mkdir -p "$(RUNS)"
@@ -31,6 +32,10 @@ test: install-test
 
 test-fast: install-test
 	$(BIN)/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
+
+coverage: install-test
+	$(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py \
+	    --cov --cov-config=setup.cfg --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 lint: install-test
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
     pip install cosmic-ray
     python -m benchmarks.mutation --output docs/results/mutation.json
+    python -m benchmarks.mutation --output docs/results/mutation.json --again   # after new tests: the survivors alone
 
 The mutants are cosmic-ray's. Each is tested in a fork of this process, which has the heavy libraries loaded already,
 so that a mutant costs seconds. Annotations are left alone: nothing evaluates them.
@@ -13,12 +14,13 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -152,8 +154,11 @@ class _Finder:
         return importlib.util.spec_from_file_location(fullname, self._path, loader=self._loader)
 
 
-def tested_mutants(name: str, tests: Sequence[str]) -> list[Mutant]:
-    """Test every change to a file; its unchanged tests must pass."""
+def tested_mutants(
+    name: str, tests: Sequence[str], survivors: Sequence[Mapping[str, Any]] | None, *, every: int
+) -> list[Mutant]:
+    """Test every change to a file, or those that were ``survivors`` before; its unchanged tests must pass."""
+    again = None if survivors is None else {(one["operator"], one["line"], one["after"]) for one in survivors}
     path = Path(name)
     module, source = name.removesuffix(".py").replace("/", "."), path.read_text()
     began = time.monotonic()
@@ -161,8 +166,10 @@ def tested_mutants(name: str, tests: Sequence[str]) -> list[Mutant]:
         sys.exit(f"{name}: its tests fail without any change")
     limit_s = 10 + 5 * (time.monotonic() - began)
     mutants = []
-    for change in changes(path):
+    for change in itertools.islice(changes(path), 0, None, every):
         before, after = _different_lines(source, change.code)
+        if again is not None and (change.operator, change.line, after) not in again:
+            continue
         outcome = run_tests(module, path, change.code, tests, limit_s=limit_s)
         mutants.append(Mutant(change.operator, change.line, before, after, outcome))
         if outcome == "survived":
@@ -175,8 +182,12 @@ def _different_lines(before: str, after: str) -> tuple[str, str]:
     return next(((a.strip(), b.strip()) for a, b in pairs if a != b), ("", ""))
 
 
-def main(output: Path, only: tuple[str, ...] = ()) -> None:
-    """Test the mutants of all files, or of those that contain a text of ``only``; write what came out."""
+def main(output: Path, only: tuple[str, ...] = (), again: bool = False, every: int = 1) -> None:
+    """Test the mutants of all files, or of those that contain a text of ``only``; write what came out.
+
+    With ``again`` only those that survived are tested anew: for new tests of a file that is as it was.
+    ``every`` n-th mutant alone is a sample for a machine with little time.
+    """
     for name in PRELOADED:
         importlib.import_module(name)
     loaded = [name for name in sys.modules if name.partition(".")[0] in OWN and name.partition(".")[0] != "benchmarks"]
@@ -185,19 +196,23 @@ def main(output: Path, only: tuple[str, ...] = ()) -> None:
     for name, tests in TARGETS.items():
         if only and not any(text in name for text in only):
             continue
+        before = results.get(name) if again else None
         began = time.monotonic()
-        mutants = tested_mutants(name, tests)
+        mutants = tested_mutants(name, tests, before and before["survivors"], every=every)
         survivors = [asdict(mutant) for mutant in mutants if mutant.outcome == "survived"]
+        count = before["mutants"] if before else len(mutants)
+        earlier = before or {"of_these_by_time": 0, "seconds": 0}
         results[name] = {
             "tests": list(tests),
-            "mutants": len(mutants),
-            "killed": len(mutants) - len(survivors),
-            "of_these_by_time": sum(mutant.outcome == "timeout" for mutant in mutants),
-            "share_killed": round(1 - len(survivors) / len(mutants), 4),
-            "seconds": round(time.monotonic() - began),
+            "mutants": count,
+            "every": before.get("every", 1) if before else every,
+            "killed": count - len(survivors),
+            "of_these_by_time": earlier["of_these_by_time"] + sum(mutant.outcome == "timeout" for mutant in mutants),
+            "share_killed": round(1 - len(survivors) / count, 4),
+            "seconds": earlier["seconds"] + round(time.monotonic() - began),
             "survivors": survivors,
         }
-        print(f"{name}: {len(mutants) - len(survivors)} of {len(mutants)} killed", flush=True)
+        print(f"{name}: {count - len(survivors)} of {count} killed", flush=True)
         about = provenance(f"python -m benchmarks.mutation --output {output}")
         output.write_text(json.dumps({**about, "files": results}, indent=1) + "\n")
 

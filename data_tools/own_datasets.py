@@ -1,4 +1,4 @@
-"""Datasets of an HDF5 file that hold what they claim in the file itself.
+"""Datasets and attributes of an HDF5 file that hold what they claim in the file itself.
 
 HDF5 lets a file point elsewhere (external links, virtual datasets, raw data in any other file), and claim a billion
 rows of which it stores none. What we write does neither, so what does is not ours.
@@ -6,7 +6,6 @@ rows of which it stores none. What we write does neither, so what does is not ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -46,24 +45,28 @@ def own_dataset(parent: h5py.Group, path: str, *, chunk_bytes: int = MAX_COLUMN_
 
 def own_names(parent: h5py.Group, path: str) -> list[str]:
     """Return a table of UTF-8 names; ValueError where it is not in this file, or larger than any real one."""
-    dataset = _own_dataset(parent, path)
-    texts = h5py.check_string_dtype(dataset.dtype)
-    if dataset.ndim != 1 or texts is None or prod(dataset.shape) * dataset.dtype.itemsize > MAX_NAMES_BYTES:
+    dataset = own_dataset(parent, path, chunk_bytes=MAX_NAMES_BYTES)
+    if dataset.ndim != 1 or dataset.dtype.kind != "S" or prod(dataset.shape) * dataset.dtype.itemsize > MAX_NAMES_BYTES:
         raise ValueError(f"{path} is no table of names of at most {MAX_NAMES_BYTES} bytes")
-    if texts.length is None:
-        return list(_one_by_one(dataset, path))
-    return [name.decode() for name in own_dataset(parent, path)[:]]
+    return [name.decode() for name in dataset[:]]
 
 
-def _one_by_one(dataset: h5py.Dataset, path: str) -> Iterator[str]:
-    """Yield texts of any length: many rows can share one long text, so that their sum is known only in the end."""
-    size = 0
-    for row in range(len(dataset)):
-        name: bytes = dataset[row]
-        size += len(name)
-        if size > MAX_NAMES_BYTES:
-            raise ValueError(f"{path} holds more than {MAX_NAMES_BYTES} bytes")
-        yield name.decode()
+def own_attributes(target: h5py.Group) -> dict[str, Any]:
+    """Return the attributes as plain numbers and texts; ValueError for any other kind.
+
+    Text of variable length lies where HDF5 keeps no checksum: in a damaged file its library can look for it for ever.
+    """
+    return {name: _own_attribute(target, name) for name in target.attrs}
+
+
+def _own_attribute(target: h5py.Group, name: str) -> int | float | str:
+    kind = h5py.h5a.open(target.id, name.encode()).get_type()
+    is_fixed_text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    if not (is_fixed_text or isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID)):
+        raise ValueError(f"attribute {name} is neither a number nor a text of fixed length")
+    value = target.attrs[name]
+    plain: int | float | bytes | str = value if isinstance(value, bytes | str) else value.item()
+    return plain.decode() if isinstance(plain, bytes) else plain
 
 
 def _own_dataset(parent: h5py.Group, path: str) -> h5py.Dataset:

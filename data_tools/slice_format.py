@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 
 from data_tools.console import CommandError
-from data_tools.own_datasets import MAX_CHUNK_BYTES, MAX_COLUMN_CHUNK_BYTES, own_dataset, own_group
+from data_tools.own_datasets import MAX_CHUNK_BYTES, MAX_COLUMN_CHUNK_BYTES, own_attributes, own_dataset, own_group
 
 FORMAT = "brain-slices"
 VERSION = 1
@@ -108,14 +108,15 @@ def open_packed(path: Path) -> h5py.File:
 
 
 def _check_header(path: Path, file: h5py.File) -> None:
-    name, version = _text(file.attrs.get("format")), file.attrs.get("version")
+    about = own_attributes(file)
+    name, version = about.get("format"), about.get("version")
     if name != FORMAT:
         raise CommandError(f"{path}: an HDF5 file, but not packed slices; pack the images with: data_tools pack")
     if version != VERSION:
         raise CommandError(f"{path}: version {version} of the format; this program reads version {VERSION}")
-    if not isinstance(_text(file.attrs["digest"]), str):
+    if not isinstance(about["digest"], str):
         raise ValueError("no digest")
-    if _text(file.attrs["compression"]) != "none":
+    if about["compression"] != "none":
         import hdf5plugin  # noqa: F401  (registers the filters that the pixels need)
 
 
@@ -132,15 +133,10 @@ def _check_rows(path: Path, count: int) -> None:
         raise ValueError(f"{count} rows are claimed, more than fit into it")
 
 
-def _text(value: Any) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def read_attributes(file: h5py.File) -> dict[str, Any]:
     """Return the attributes; those called ``*_json`` come parsed, under their name without that ending."""
     attributes: dict[str, Any] = {}
-    for name, value in file.attrs.items():
-        value = value.decode() if isinstance(value, bytes) else value.item() if hasattr(value, "item") else value
+    for name, value in own_attributes(file).items():
         if name.endswith("_json"):
             name, value = name.removesuffix("_json"), json.loads(value)
         attributes[name] = value

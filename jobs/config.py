@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,9 @@ from vqvae_dist.config import check, config
 from vqvae_dist.config_io import Layer, did_you_mean, preset_layer, toml_layer
 
 T = TypeVar("T")
+
+OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 Stage = Literal["train-vqvae", "train-pixelcnn"]
 Settings = dict[str, Any]
@@ -137,6 +141,7 @@ class Profile:
         many = self.array_parallelism
         check(many == "auto" or many >= 1, "array_parallelism", many, 'at least 1, or "auto"')
         self._check_executor()
+        self._check_texts()
         taken = RESERVED_SBATCH & {key.replace("_", "-") for key in self.sbatch}
         check(not taken, "sbatch", ", ".join(sorted(taken)), "options that the profile's own keys don't set")
 
@@ -146,6 +151,20 @@ class Profile:
             check(not self.setup, "setup", list(self.setup), "left out with executor local")
         else:
             check(self.gpus_per_node != "auto", "gpus_per_node", "auto", "a number with executor slurm")
+
+    def _check_texts(self) -> None:
+        """What stands in a job's script unquoted, or in a comment of it, must not end there and go on as a command."""
+        for name in ("partition", "account", "qos", "slurm_conf"):
+            value = getattr(self, name)
+            check(value.isprintable(), name, repr(value), "one line of printable text")
+        for key, value in self.sbatch.items():
+            check(
+                OPTION.fullmatch(key) is not None, "sbatch", repr(key), "names of options, without dashes before them"
+            )
+            check(str(value).isprintable(), f"sbatch.{key}", repr(value), "one line of printable text")
+        for key, value in self.env.items():
+            check(VARIABLE.fullmatch(key) is not None, "env", repr(key), "names of variables: letters, digits and _")
+            check("\0" not in value, f"env.{key}", repr(value), "text without zero bytes")
 
     @property
     def gpus(self) -> int:

@@ -20,6 +20,27 @@ from jobs.profile import with_resources
 DEFAULT_ARRAY_PARALLELISM = 64
 
 
+class OwnSlurmExecutor(submitit.SlurmExecutor):
+    """submitit's, whose jobs start with ``jobs.enter``."""
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return enter_command(self.python, self.folder)
+
+
+class OwnLocalExecutor(submitit.LocalExecutor):
+    """submitit's, whose jobs start with ``jobs.enter``."""
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return enter_command(self.python, self.folder)
+
+
+def enter_command(python: str, folder: Path) -> str:
+    """The shell command of a job, for a ``python`` that is quoted already."""
+    return f"{python} -u -m jobs.enter {shlex.quote(str(folder))}"
+
+
 class Part(NamedTuple):
     """Some elements of an array that is too long for one."""
 
@@ -94,7 +115,11 @@ def slurm_executor(
     """An executor with everything of the profile in it."""
     if not shutil.which("srun"):
         raise CommandError("srun: not found; is Slurm on this machine? (--profile local runs here)")
-    executor = submitit.SlurmExecutor(folder.logs)
+    if not str(folder.logs).isprintable():  # a line break would end the comment that #SBATCH is to the shell
+        raise CommandError(
+            f"{str(folder.path)!r}: a path with line breaks or other control signs; choose another --root"
+        )
+    executor = OwnSlurmExecutor(folder.logs)
     optional = {"partition": profile.partition, "account": profile.account, "qos": profile.qos}
     parameters: dict[str, Any] = {key: value for key, value in optional.items() if value}
     if profile.gpus and profile.gpu_binding == "node":

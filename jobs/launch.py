@@ -12,7 +12,8 @@ from pathlib import Path
 import submitit
 
 from data_tools.console import CommandError
-from jobs.executors import array_executors, code_environment, comment_of, stage_executor
+from jobs.enter import check_own
+from jobs.executors import OwnLocalExecutor, array_executors, code_environment, comment_of, stage_executor
 from jobs.folder import Plan, SweepFolder
 from jobs.ledger import Event, Ledger, open_submissions
 from jobs.machine import Share
@@ -27,7 +28,8 @@ FOREVER_MIN = 60 * 24 * 365
 
 def submit_local(folder: SweepFolder, plan: Plan, unit: str, share: Share, *, code: Path) -> submitit.Job[None]:
     """Start a unit as processes of this machine; it outlives us, and a Ctrl-C meant for us doesn't reach it."""
-    executor = submitit.LocalExecutor(folder.logs)
+    check_own(folder.logs)
+    executor = OwnLocalExecutor(folder.logs)
     executor.update_parameters(
         timeout_min=FOREVER_MIN,
         tasks_per_node=share.processes,
@@ -63,6 +65,7 @@ def submit_stage(folder: SweepFolder, plan: Plan, stage: PipelineStage, *, after
 
 def _submit(folder: SweepFolder, plan: Plan, executor: submitit.SlurmExecutor, units: Sequence[str]) -> str:
     """Submit units and write their ids down, so that a kill in between leaves a trace; return the array's id."""
+    check_own(folder.logs)
     ledger, nonce = Ledger(folder.events_file), uuid.uuid4().hex[:12]
     executor.update_parameters(comment=comment_of(plan, nonce))
     ledger.append("submitting", nonce=nonce, units=len(units))

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,18 +103,26 @@ _VALUES: dict[str, dict[str, type]] = {
     "cancelled": {"unit": str},
     "reopened": {"unit": str},
 }
-_OPTIONAL: dict[str, type] = {"process": dict, "gpus": list, "nonce": str, "reason": str, "by": str}
+_OPTIONAL: dict[str, type] = {"process": dict, "gpus": list, "nonce": str, "reason": str, "by": str, "job_id": str}
+_PROCESS: dict[str, type] = {"host": str, "boot": str, "pid": int, "started": int}
 
 
 def _is_whole(event: Event) -> bool:
     """Whether an event holds what its kind needs; later versions may know more kinds."""
-    wanted = _VALUES.get(event.get("event", ""), {}) if isinstance(event.get("event"), str) else None
+    kind, process = event.get("event"), event.get("process")
+    if not isinstance(kind, str) or not _all_are(event, _VALUES.get(kind, {})):
+        return False
+    given = {key: of for key, of in _OPTIONAL.items() if event.get(key) is not None}
     return (
-        wanted is not None
-        and all(isinstance(event.get(key), kind) for key, kind in wanted.items())
-        and all(isinstance(event[key], kind) for key, kind in _OPTIONAL.items() if event.get(key) is not None)
-        and JOB_ID.fullmatch(event.get("job_id", "")) is not None
+        _all_are(event, given)
+        and (process is None or (_all_are(process, _PROCESS) and process.keys() == _PROCESS.keys()))
+        and all(isinstance(gpu, int) for gpu in event.get("gpus") or ())
+        and JOB_ID.fullmatch(event.get("job_id") or "") is not None
     )
+
+
+def _all_are(values: Event, kinds: Mapping[str, type]) -> bool:
+    return all(isinstance(values.get(key), kind) for key, kind in kinds.items())
 
 
 class Start(NamedTuple):
@@ -172,7 +180,7 @@ class History:
         match event["event"]:
             case "submitted":
                 self.job_id, self.executor = str(event["job_id"]), event["executor"]
-                self.process, self.gpus = event.get("process"), tuple(event.get("gpus", ()))
+                self.process, self.gpus = event.get("process"), tuple(event.get("gpus") or ())
                 self.outcome = ""
             case "started":
                 self.starts.append(Start(str(event["job_id"]), event["restart"], event["step"]))
@@ -181,9 +189,9 @@ class History:
             case "ended":
                 # A cancelled run that saved and left ended as "stopped"; it stays cancelled.
                 if self.outcome != "cancelled" or event["state"] == "completed":
-                    self.outcome, self.reason = event["state"], event.get("reason", "")
+                    self.outcome, self.reason = event["state"], event.get("reason") or ""
             case "cancelled":
-                self.outcome, self.reason = "cancelled", event.get("by", "")
+                self.outcome, self.reason = "cancelled", event.get("by") or ""
             case "reopened":
                 self.job_id, self.outcome, self.reason = "", "", ""
                 self.reopened = len(self.starts)

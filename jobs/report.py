@@ -190,14 +190,16 @@ def _evaluation_tables(folder: SweepFolder) -> Iterator[str]:
     metrics = _evaluation(folder)
     if metrics is None:
         return
-    yield html.paragraph(f"{metrics['slices']} slices of {metrics['subjects']} subjects, split {metrics['split']}.")
+    slices, subjects, split = (metrics.get(name, "?") for name in ("slices", "subjects", "split"))
+    yield html.paragraph(f"{slices} slices of {subjects} subjects, split {split}.")
     scores = [(name, value) for name, value in metrics.items() if isinstance(value, dict) and "mean" in value]
     interval = "95 % interval"
     yield html.table(
         ["", "mean", interval], [[name, _number(value["mean"]), _interval(value)] for name, value in scores]
     )
     for name in ("codebook", "rate", "prior"):
-        figures = metrics.get(name) or {}
+        figures = metrics.get(name)
+        figures = figures if isinstance(figures, dict) else {}
         plain = {key: value for key, value in figures.items() if not isinstance(value, dict | list)}
         if plain:
             yield html.table([name, ""], [[key, _number(value)] for key, value in plain.items()])
@@ -231,7 +233,8 @@ def _settings(folder: SweepFolder, results: Sequence[Result]) -> Iterator[str]:
 
 
 def _interval(value: dict[str, Any]) -> str:
-    bounds = value.get("ci95") or []
+    bounds = value.get("ci95")
+    bounds = bounds if isinstance(bounds, list) else []
     return " – ".join(_number(bound) for bound in bounds)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import h5py
 
 from data_tools.console import CommandError, UsageError, warn
+from data_tools.own_datasets import own_attributes
 from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SliceReader
 from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, base_layer, read_strictly
@@ -203,12 +204,12 @@ def data_digest(stage: str, data: Path) -> str:
             return reader.digest
     try:
         with h5py.File(data, "r", locking=False) as file:
-            digest = file.attrs["digest"] if "K" in file.attrs else None  # packed slices have a digest, and no K
+            about = own_attributes(file)
     except DAMAGE as error:
         raise CommandError(f"{data}: not a file of codes ({error})") from None
-    if digest is None:
+    if not {"K", "digest"} <= about.keys():  # packed slices have a digest, and no K
         raise CommandError(f"{data}: not a file of codes; `vqvae_dist extract-codes` makes one")
-    return str(digest)
+    return str(about["digest"])
 
 
 def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from data_tools.slice_format import COLUMNS, FORMAT, SOURCE_COLUMNS, SPLITS, VERSION, content_digest
 from vqvae_dist.data.codes import COLUMNS as CODE_COLUMNS
-from vqvae_dist.data.codes_writer import CodesWriter
+from vqvae_dist.data.codes_writer import CodesWriter, write_attributes
 
 Images = npt.NDArray[np.float64]
 
@@ -57,8 +57,8 @@ def write_packed(
         names = np.array([f"case_{s:03d}".encode() for s in range(len(subjects))], h5py.string_dtype("utf-8", 8))
         for table in ("sources/path", "subjects/name", "classes/name"):
             file.create_dataset(table, data=names[:0] if table.startswith("classes") else names)
-        file.attrs.update({"format": FORMAT, "version": VERSION, "compression": "none", "subject_rules_json": "{}"})
-        file.attrs["digest"] = content_digest(file)
+        about = {"format": FORMAT, "version": VERSION, "compression": "none", "subject_rules_json": "{}"}
+        write_attributes(file, {**about, "digest": content_digest(file)})
     return path
 
 

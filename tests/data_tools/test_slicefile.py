@@ -11,11 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from data_tools import own_datasets
 from data_tools.cli import run
 from data_tools.console import CommandError, UsageError, run_command
 from data_tools.slicefile import SPLITS, SliceReader
-from tests.data_tools.slices import Pixels, all_pixels, only_group
+from tests.data_tools.slices import Pixels, only_group
 
 
 @pytest.fixture
@@ -140,7 +139,7 @@ def _link(file: h5py.File) -> None:
 
 CLAIMS: dict[str, Callable[[h5py.File], object]] = {
     "no format": lambda file: file.attrs.pop("format"),
-    "another format": lambda file: file.attrs.__setitem__("format", "codes"),
+    "another format": lambda file: _attribute(file, "format", "codes"),
     "a later version": lambda file: file.attrs.__setitem__("version", 99),
     "no compression": lambda file: file.attrs.pop("compression"),
     "no images": lambda file: file.pop("images"),
@@ -189,7 +188,17 @@ def _soft_link(file: h5py.File) -> None:
     file["images/32x32_uint8/label"] = h5py.SoftLink("/elsewhere")
 
 
+def _attribute(file: h5py.File, name: str, value: str) -> None:
+    file.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", max(1, len(value))))
+
+
 CLAIMS |= {
+    "a format of variable length": lambda file: file.attrs.__setitem__("format", "brain-slices"),
+    "an attribute that points elsewhere": lambda file: file.attrs.__setitem__("note", file["images"].ref),
+    "an attribute of several values": lambda file: file.attrs.__setitem__("other", np.zeros(3)),
+    "names of variable length": lambda file: _replace_table(
+        file, "subjects/name", data=["x"] * 12, dtype=h5py.string_dtype()
+    ),
     "a format that is a number": lambda file: file.attrs.__setitem__("format", 3),
     "a version that is a list": lambda file: file.attrs.__setitem__("version", [1, 1]),
     "no digest": lambda file: file.attrs.pop("digest"),
@@ -261,7 +270,7 @@ def test_attributes_that_are_not_what_is_shown_are_damage(
     with h5py.File(copy, "a") as file:
         if isinstance(value, str) and len(value) > 60_000:  # attributes beyond 64 kB lie apart
             value = value[:60_000]
-        file.attrs[name] = value
+        _attribute(file, name, value) if isinstance(value, str) else file.attrs.__setitem__(name, value)
     assert run_command(run, ["info", str(copy)]) == 1
     assert capsys.readouterr().err.startswith(f"error: {copy}: ")
 
@@ -289,41 +298,3 @@ def test_a_window_that_is_not_finite_is_damage(value: float, copy: Path) -> None
         file["images/32x32_uint8/window"][3, 1] = value
     with pytest.raises(CommandError, match="a window that is not finite"):
         SliceReader(copy).index("32x32_uint8")
-
-
-def test_names_of_any_length_are_read_and_those_that_share_a_long_text_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with h5py.File(tmp_path / "names.h5", "w") as file:
-        file.create_dataset("name", data=["anna", "bert"], dtype=h5py.string_dtype())
-        assert own_datasets.own_names(file, "name") == ["anna", "bert"]
-        monkeypatch.setattr(own_datasets, "MAX_NAMES_BYTES", 40)
-        file.create_dataset("long", data=["x" * 30, "x" * 30], dtype=h5py.string_dtype())
-        with pytest.raises(ValueError, match="more than 40 bytes"):
-            own_datasets.own_names(file, "long")
-
-
-@pytest.mark.parametrize(("column", "value"), [("source", 10**6), ("subject", 10**6), ("split", 3), ("label", 0)])
-def test_an_index_that_points_nowhere_is_damage(column: str, value: int, copy: Path) -> None:
-    with h5py.File(copy, "a") as file:
-        file[f"images/32x32_uint8/{column}"][7] = value
-    with pytest.raises(CommandError, match="index of 32x32_uint8 is damaged"):
-        SliceReader(copy).index("32x32_uint8")
-
-
-def test_a_damaged_slice_names_file_group_and_row(copy: Path) -> None:
-    with h5py.File(copy) as file:
-        place = file["images/32x32_uint8/slices"].id.get_chunk_info_by_coord((4, 0, 0)).byte_offset
-    data = bytearray(copy.read_bytes())
-    data[place + 100] ^= 1
-    copy.write_bytes(data)
-    with SliceReader(copy) as reader:
-        assert len([reader.read("32x32_uint8", row) for row in range(36) if row != 4]) == 35
-        for _ in range(2):
-            with pytest.raises(CommandError, match=r"copy\.h5: 32x32_uint8 row 4 is damaged"):
-                reader.read("32x32_uint8", 4)
-
-
-def test_the_same_reader_gives_every_slice(phantom_file: Path) -> None:
-    with SliceReader(phantom_file) as reader:
-        assert len({pixels.tobytes() for pixels in all_pixels(reader)}) == 36

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
+import time
+from dataclasses import FrozenInstanceError
 from multiprocessing import get_context
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +45,79 @@ def test_line_cut_by_a_kill_is_left_out_and_spoils_no_other(tmp_path: Path) -> N
     assert [event["unit"] for event in ledger.read()] == ["b"]
 
 
+def test_lines_follow_each_other_and_only_a_cut_one_is_ended(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    ledger = Ledger(file)
+    for by in ("me", "you"):
+        ledger.append("cancelled", unit="a", by=by)
+    assert [json.loads(line)["by"] for line in file.read_text().split("\n")[:-1]] == ["me", "you"]
+    whole = file.read_text()
+    file.write_text(whole[:-1] + ' {"cut')
+    ledger.append("cancelled", unit="a", by="them")
+    assert file.read_text().startswith(whole[:-1] + ' {"cut\n{')
+    assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_an_event_has_its_time_to_the_millisecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 12.3456)
+    ledger = Ledger(tmp_path / "events.jsonl")
+    ledger.append("cancelled", unit="a", by="me")
+    assert ledger.read()[0]["time"] == 12.346
+
+
+def test_a_value_that_is_no_json_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        Ledger(tmp_path / "events.jsonl").append("ended", unit="a", value=float("nan"))
+    assert not (tmp_path / "events.jsonl").exists()
+
+
+def test_events_are_written_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    ledger = Ledger(tmp_path / "events.jsonl")
+    ledger.append("cancelled", unit="a", by="me")
+    assert len(ledger.read()) == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {"event": "started", "unit": "a", "job_id": "7", "restart": 0},
+        {"event": "started", "unit": "a", "job_id": "7", "restart": "0", "step": 3},
+        {"event": "started", "unit": ["a"], "job_id": "7", "restart": 0, "step": 3},
+        {"event": "submitted", "unit": "a", "job_id": "../7", "executor": "local"},
+        {"event": "submitted", "unit": "a", "job_id": "7", "executor": "local", "gpus": ["0"]},
+        {"event": "submitted", "unit": "a", "job_id": "7", "executor": "local", "process": {"pid": 3}},
+        {"event": "submitted", "unit": "a", "job_id": "7", "executor": "local", "process": {"host": 3}},
+        {"event": "ended", "unit": "a", "job_id": "7", "state": 3},
+        {"event": "ended", "unit": "a", "job_id": "7", "state": "failed", "reason": {}},
+        {"event": ["ended"], "unit": "a"},
+        {"unit": "a"},
+        ["event"],
+        "event",
+        None,
+    ],
+)
+def test_an_event_that_is_not_what_its_kind_needs_is_left_out(damaged: object, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "events.jsonl")
+    ledger.append("cancelled", unit="a", by="me")
+    with ledger.path.open("a") as file:
+        file.write(json.dumps(damaged) + "\n")
+    process = {"host": "h", "boot": "b", "pid": 3, "started": 4}
+    ledger.append("submitted", unit="a", job_id="7_1", executor="local", process=process, gpus=[0, 1])
+    ledger.append("of a later version", unit="a")
+    assert [event["event"] for event in ledger.read()] == ["cancelled", "submitted", "of a later version"]
+    history = ledger.histories()["a"]
+    assert (history.process, history.gpus, history.outcome) == (process, (0, 1), "")
+
+
+def test_a_ledger_and_its_path_do_not_change(tmp_path: Path) -> None:
+    with pytest.raises(FrozenInstanceError):
+        Ledger(tmp_path).path = tmp_path / "other"  # type: ignore[misc]
+
+
 def event(name: str, unit: str = "a", **values: object) -> dict[str, object]:
     return {"event": name, "unit": unit, **values}
 
@@ -65,6 +144,33 @@ def test_cancelled_unit_that_saved_and_left_stays_cancelled() -> None:
         ]
     )["a"]
     assert (history.outcome, history.reason) == ("cancelled", "somebody")
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"), [("stopped", "cancelled"), ("failed", "cancelled"), ("crashed", "cancelled")]
+)
+def test_cancelled_stays_cancelled_unless_it_is_completed(state: str, outcome: str) -> None:
+    begun = [event("submitted", job_id="7", executor="slurm"), event("cancelled", by="somebody")]
+    assert read_histories([*begun, event("ended", job_id="7", state=state)])["a"].outcome == outcome
+    assert read_histories([*begun, event("started", job_id="7", restart=0, step=0)])["a"].outcome == outcome
+    completed = read_histories([*begun, event("ended", job_id="7", state="completed")])["a"]
+    assert (completed.outcome, completed.reason) == ("completed", "")
+
+
+@pytest.mark.parametrize("state", ["completed", "stopped", "failed", "crashed", "a later state"])
+def test_the_newest_end_is_the_outcome_until_the_next_start(state: str) -> None:
+    events = [event("ended", job_id="7", state="stopped"), event("ended", job_id="7", state=state, reason="why")]
+    history = read_histories(events)["a"]
+    assert (history.outcome, history.reason) == (state, "why")
+    assert read_histories([*events, event("started", job_id="7", restart=1, step=0)])["a"].outcome == ""
+
+
+def test_a_start_at_another_step_ends_the_row() -> None:
+    steps = [40, 0, 60, 40]
+    events = [event("started", job_id="7", restart=number, step=step) for number, step in enumerate(steps)]
+    assert read_histories(events)["a"].starts_at(40, but=("6", 9)) == 1
+    assert read_histories(events[:1])["a"].starts_at(40, but=("6", 9)) == 1
+    assert read_histories(events[:3])["a"].starts_at(40, but=("8", 0)) == 0
 
 
 def test_only_starts_at_the_same_step_count_as_without_progress() -> None:

@@ -14,6 +14,7 @@ from jobs.stages import run_stage
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import compose, to_json, toml_layer
+from vqvae_dist.data.codes_writer import write_attributes
 from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
 
 PIPELINE = """
@@ -39,7 +40,7 @@ class Line:
         )
         if name == "extract-codes":
             with h5py.File(target, "w") as file:
-                file.attrs.update({"K": 16, "digest": "of these codes"})
+                write_attributes(file, {"K": 16, "digest": "of these codes"})
         elif name == "train-pixelcnn":
             self.leave_prior(Path(arguments[2]), target)
         elif name == "evaluate":

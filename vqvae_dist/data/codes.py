@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
-from data_tools.own_datasets import MAX_CHUNK_BYTES, own_dataset, own_group, own_names
+from data_tools.own_datasets import MAX_CHUNK_BYTES, own_attributes, own_dataset, own_group, own_names
 from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SPLITS
 
@@ -106,7 +106,7 @@ class CodesReader:
     def attributes(self) -> dict[str, Any]:
         """What the file says of itself; see the module's docstring."""
         with self._damage_named("its attributes"):
-            return read_attributes(self._open())
+            return own_attributes(self._open())
 
     @property
     def digest(self) -> str:
@@ -213,7 +213,7 @@ def _open_codes(path: Path) -> h5py.File:
         raise CommandError(f"{path}: no such file; make one with: vqvae_dist extract-codes")
     try:
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
-        about = read_attributes(file)
+        about = own_attributes(file)
     except DAMAGE as error:
         raise CommandError(f"{path}: not an HDF5 file, or damaged ({error}); {AGAIN}") from error
     if about.get("format") != FORMAT:
@@ -221,12 +221,6 @@ def _open_codes(path: Path) -> h5py.File:
     if about.get("version") != VERSION:
         raise CommandError(f"{path}: version {about.get('version')} of the format; this program reads {VERSION}")
     return file
-
-
-def read_attributes(target: h5py.Group) -> dict[str, Any]:
-    """The attributes of a file or group as plain numbers and text."""
-    plain = {name: getattr(value, "item", lambda v=value: v)() for name, value in target.attrs.items()}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in plain.items()}
 
 
 def _checked_group(name: str, group: h5py.Group, file_bytes: int) -> CodesGroup:
@@ -244,7 +238,7 @@ def _checked_group(name: str, group: h5py.Group, file_bytes: int) -> CodesGroup:
             raise ValueError(f"{name}/{key} has shape {dataset.shape} of {dataset.dtype}")
     if count * sum(np.dtype(kind).itemsize for kind in COLUMNS.values()) > file_bytes:
         raise ValueError(f"{name} claims {count} maps, more than fit into the file")
-    about = read_attributes(group)
+    about = own_attributes(group)
     size = int(about["height"]), int(about["width"])
     if min(h, w, *size) < 1:
         raise ValueError(f"{name} is a grid of {h}x{w} of slices of {size[0]}x{size[1]}")

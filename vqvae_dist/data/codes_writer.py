@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from vqvae_dist.data.codes import COLUMNS, FORMAT, VERSION, read_attributes
+from data_tools.own_datasets import own_attributes
+from vqvae_dist.data.codes import COLUMNS, FORMAT, VERSION
 
 BLOCK = 1024
 """Code maps hashed at a time, and entries in a chunk of a column."""
@@ -85,7 +86,7 @@ def write_attributes(target: h5py.Group, attributes: Mapping[str, object]) -> No
 
 def _content_digest(file: h5py.File) -> str:
     """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
-    attributes = read_attributes(file)
+    attributes = own_attributes(file)
     digest = hashlib.sha256(f"{attributes['K']} {attributes['vqvae_weights_sha256']}".encode())
     for name in sorted(file["codes"]):
         group = file["codes"][name]

@@ -13,12 +13,23 @@ import yaml
 from data_tools.console import CommandError, UsageError
 from vqvae_dist.config import STAGES
 from vqvae_dist.config_io import flatten, nest
+from vqvae_dist.json_files import BAD_TEXT
 
 NEEDED = ("stage", "run_id", "fingerprint", "data_digest", "resolved.milestones", "resolved.warmup")
 
 
 # YAML in which 1e-05 is a number, as its writers mean it; YAML 1.1 asks for a point.
 _Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
+
+
+def _compose_without_aliases(loader: Any, parent: Any, index: Any) -> Any:
+    """Refuse YAML that means the same part twice: a few lines of it can stand for more than any memory holds."""
+    if loader.check_event(yaml.AliasEvent):
+        raise yaml.YAMLError("it has aliases, which W&B does not write")
+    return yaml.SafeLoader.compose_node(loader, parent, index)
+
+
+_Loader.compose_node = _compose_without_aliases
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+e[-+]?\d+$", re.I), list("-+0123456789"))
 
 
@@ -30,13 +41,14 @@ def read_logged_config(file: Path) -> dict[str, Any]:
     text = file.read_text(encoding="utf-8", errors="replace")
     try:
         values = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (ValueError, yaml.YAMLError) as error:
+        values = json.loads(json.dumps(values))  # YAML has dates, and keys that are numbers
+    except (*BAD_TEXT, TypeError, yaml.YAMLError) as error:
         raise CommandError(f"{file}: neither JSON nor YAML ({' '.join(str(error).split())[:120]})") from None
     if not isinstance(values, dict):
         raise UsageError(f"{file}: not the config of a W&B run; give its config.yaml")
     flat = flatten({key: value["value"] if _is_wrapped(value) else value for key, value in values.items()})
     missing = [key for key in NEEDED if key not in flat]
-    if missing or flat["stage"] not in STAGES:
+    if missing or not isinstance(flat["stage"], str) or flat["stage"] not in STAGES:
         raise UsageError(f"{file}: not the config of a run of ours, without {', '.join(missing) or 'a known stage'}")
     names = flatten(STAGES[flat["stage"]]()).keys()
     settings = {key: value for key, value in flat.items() if key in names}

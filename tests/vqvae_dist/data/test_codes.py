@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from data_tools.console import CommandError, UsageError
 from vqvae_dist.data.code_batches import TrainingCodes, split_codes
-from vqvae_dist.data.codes import CodesReader
+from vqvae_dist.data.codes import COLUMNS, CodesReader
 from vqvae_dist.data.codes_writer import CodesWriter
 
 K = 20
@@ -172,3 +173,88 @@ def test_held_out_maps_are_seen_once_and_unaltered(tmp_path: Path, processes: in
         "3x3_of_12x12_uint8:1", "3x3_of_12x12_uint8:4",
         "4x5_of_15x18_uint8:1", "4x5_of_15x18_uint8:4", "4x5_of_15x18_uint8:7",
     ]  # fmt: skip
+
+
+GROUP = "codes/3x3_of_12x12_uint8"
+
+
+def replaced(file: h5py.File, name: str, **kwargs: Any) -> None:
+    del file[name]
+    file.create_dataset(name, **kwargs)
+
+
+def linked(file: h5py.File, name: str) -> None:
+    del file[name]
+    file[name] = h5py.ExternalLink("other.h5", f"/{name}")
+
+
+def bytes_of_another_file(file: h5py.File, name: str) -> None:
+    dataset = file[name]
+    shape, dtype, size = dataset.shape, dataset.dtype, dataset.size * dataset.dtype.itemsize
+    del file[name]
+    file.create_dataset(name, shape, dtype, external=[("/etc/passwd", 0, size)])
+
+
+def view_of_another_file(file: h5py.File, name: str) -> None:
+    dataset = file[name]
+    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", dataset.shape)
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+CLAIMS: dict[str, Callable[[h5py.File], object]] = {
+    "no format": lambda file: file.attrs.pop("format"),
+    "a version that is a list": lambda file: file.attrs.__setitem__("version", [1, 1]),
+    "a later version": lambda file: file.attrs.__setitem__("version", 2),
+    "a format that is no text": lambda file: file.attrs.__setitem__("format", np.void(b"\xff\xfe")),
+    "no digest": lambda file: file.attrs.pop("digest"),
+    "no K": lambda file: file.attrs.pop("K"),
+    "a K that is text": lambda file: file.attrs.__setitem__("K", "many"),
+    "a K of 10^12": lambda file: file.attrs.__setitem__("K", 10**12),
+    "no codes": lambda file: file.pop("codes"),
+    "a group that is a number": lambda file: file["codes"].create_dataset("x", data=1),
+    "a group that is a link into another file": lambda file: linked(file, GROUP),
+    "codes that are a link into another file": lambda file: linked(file, "codes"),
+    "no height": lambda file: file[GROUP].attrs.pop("height"),
+    "a height of 0": lambda file: file[GROUP].attrs.__setitem__("height", 0),
+    "a missing column": lambda file: file.pop(f"{GROUP}/label"),
+    "a short column": lambda file: replaced(file, f"{GROUP}/label", data=np.zeros(5, "<i4")),
+    "a column of another type": lambda file: replaced(file, f"{GROUP}/label", data=np.zeros(6)),
+    "a column in another file": lambda file: bytes_of_another_file(file, f"{GROUP}/label"),
+    "codes in another file": lambda file: view_of_another_file(file, f"{GROUP}/codes"),
+    "signed codes": lambda file: replaced(file, f"{GROUP}/codes", data=np.zeros((6, 3, 3), "<i2"), chunks=(1, 3, 3)),
+    "codes of two dimensions": lambda file: replaced(file, f"{GROUP}/codes", data=np.zeros((6, 3), "<u2")),
+    "another number of foregrounds": lambda file: file[f"{GROUP}/foreground"].resize(7, axis=0),
+    "10^12 maps": lambda file: [
+        file[f"{GROUP}/{name}"].resize(10**12, axis=0) for name in ("codes", "foreground", *COLUMNS)
+    ],
+    "names of subjects in another file": lambda file: bytes_of_another_file(file, "subjects/name"),
+    "names that are numbers": lambda file: replaced(file, "classes/name", data=np.arange(2)),
+    "pictures of other codes": lambda file: replaced(file, "patches", data=np.zeros((3, 4, 4), "<f4")),
+    "pictures of 10^10 pixels": lambda file: replaced(
+        file, "patches", shape=(K, 10**5, 10**5), dtype="<f4", chunks=(1, 8, 8)
+    ),
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_file_that_only_claims_to_hold_codes_is_named(claim: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5")
+    with h5py.File(path, "r+") as file:
+        CLAIMS[claim](file)
+    with pytest.raises(CommandError, match=rf"^{path}: "):
+        read_everything(CodesReader(path))
+
+
+def read_everything(reader: CodesReader) -> None:
+    for group in reader.groups:
+        reader.index(group.name)
+        reader.codes(group.name, np.array([0]))
+    assert reader.digest
+    assert len(reader.subjects) + len(reader.classes) + reader.codebook_size + len(reader.patches) > 0
+
+
+def test_a_group_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="holds no group 9x9"):
+        CodesReader(write(tmp_path / "codes.h5")).index("9x9_of_36x36_uint8")

@@ -9,6 +9,7 @@ import torch
 from data_tools.slice_format import COLUMNS, FORMAT, SOURCE_COLUMNS, SPLITS, VERSION, content_digest
 from vqvae_dist.config import PixelCNNModelConfig, QuantizerConfig, VQVAEModelConfig
 from vqvae_dist.config_io import to_json
+from vqvae_dist.data.codes_writer import write_attributes
 from vqvae_dist.json_files import read_json
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
 from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder
@@ -67,8 +68,9 @@ def write_packed(
             "classes/name": [name.encode() for name in classes],
         }.items():
             file.create_dataset(name, data=np.array(values, h5py.string_dtype("utf-8", 20)))
-        file.attrs.update({"format": FORMAT, "version": VERSION, "compression": "none"})
-        file.attrs.update({"subject_rules_json": json.dumps(dict.fromkeys(rules, 1)), "digest": content_digest(file)})
+        about = {"format": FORMAT, "version": VERSION, "compression": "none"}
+        rules_text = json.dumps(dict.fromkeys(rules, 1))
+        write_attributes(file, {**about, "subject_rules_json": rules_text, "digest": content_digest(file)})
     return path
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import torch
 
 from data_tools.console import CommandError
 from vqvae_dist.run_folder import Attempt, Ownership, OwnershipLostError, RunFolder
-from vqvae_dist.training.checkpoint import Checkpoints, export_model
+from vqvae_dist.training.checkpoint import Checkpoints, export_model, exported_step
 
 VALUES = {"progress": {"step": 0}, "scaler": {}}
 
@@ -230,3 +231,70 @@ def test_exported_bytes_depend_on_weights_alone(tmp_path: Path) -> None:
         assert about["run_id"] == name
         assert len(about["weights_sha256"]) == 64
     assert exported[0] == exported[1]
+
+
+@pytest.fixture
+def exported(run: RunFolder) -> RunFolder:
+    """A model exported at step 4."""
+    export_model(run, parts_of(4)["model"], {"run_id": "a", "step": 4}, Ownership(run, Attempt()))
+    return run
+
+
+def test_the_step_of_an_export_is_known(exported: RunFolder, tmp_path: Path) -> None:
+    assert exported_step(exported, "a") == 4
+    assert exported_step(RunFolder(tmp_path / "new"), "a") is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda model: flip_a_bit(model / "model.safetensors"), r"model\.safetensors: checksum mismatch"),
+        (lambda model: (model / "model.safetensors").unlink(), "model.safetensors: No such file"),
+        (lambda model: (model / "config.json").unlink(), "config.json: No such file"),
+        (lambda model: (model / "config.json").write_text("{"), "config.json: damaged"),
+    ],
+)
+def test_a_damaged_export_is_said_aloud_and_counts_as_none(
+    damage: Callable[[Path], object], words: str, exported: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(exported.model)
+    assert exported_step(exported, "a") is None
+    said = capsys.readouterr().err
+    assert re.search(words, said)
+    assert "it is written again from the checkpoint of its step" in said
+
+
+def test_an_export_of_another_run_counts_as_none(exported: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exported_step(exported, "b") is None
+    assert "config.json: of another run, a" in capsys.readouterr().err
+
+
+def test_the_first_checkpoint_is_that_of_step_0_too(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    save(0)
+    save(3)
+    checkpoints.settle(0, best=None)
+    assert checkpoints.steps() == [0]
+    assert (run.checkpoints / "latest").read_text() == "step_00000000\n"
+
+
+def test_each_step_back_is_named(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (1, 2, 3):
+        save(step, best=1)
+    for step in (3, 2, 1):
+        flip_a_bit(run.checkpoint(step) / "model.safetensors")
+    assert checkpoints.newest_step() is None
+    said = [line.rpartition(", ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["going back to step 2", "going back to step 1", "starting from step 0"]
+
+
+def test_files_that_are_missing_or_unknown_are_named(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    (run.checkpoint(1) / "optimizer.safetensors").rename(run.checkpoint(1) / "other.safetensors")
+    assert checkpoints.newest_step() is None
+    assert "files missing or unknown (optimizer.safetensors, other.safetensors)" in capsys.readouterr().err
