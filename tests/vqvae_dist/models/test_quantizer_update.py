@@ -136,3 +136,26 @@ def test_codebook_from_noise_is_rescued_by_revival() -> None:
         shares[revive_below] = float((torch.bincount(codes, minlength=256) > 0).float().mean())
     assert shares[0.0] < 0.1
     assert shares[0.5] > 0.5
+
+
+@pytest.mark.parametrize("init", ["data", "kmeans"])
+def test_first_codes_are_samples_or_the_means_of_clusters(init: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[5.0, 0, 0, 0], [0, 5.0, 0, 0]])
+    samples = (centres[:, None] + 0.1 * torch.randn(2, 50, 4, generator=generator)).reshape(-1, 4)
+    quantizer = make(2, 4, init=init)
+    quantizer.initialise(samples)
+    drawn = [bool((samples == code).all(1).any()) for code in quantizer.weight]
+    means = samples.reshape(2, 50, 4).mean(1)
+    assert drawn == [init == "data"] * 2
+    assert torch.cdist(quantizer.weight, means).min(1).values.max() < (0.5 if init == "data" else 1e-5)
+    assert torch.equal(quantizer.counts, torch.ones(2))
+    assert torch.equal(quantizer.sums, quantizer.weight)
+
+
+def test_a_code_at_the_limit_lives_and_a_revived_one_is_well_above_it() -> None:
+    quantizer, z = make(4, 4, revive_below=2.0, decay=0.5), outputs()
+    statistics = statistics_of(quantizer, z)._replace(counts=torch.tensor([3.0, 2.5, 3.0, 3.0]))
+    quantizer.update(statistics)  # 0.5 * 1 + 0.5 * count: at the limit, below it, and at it
+    assert quantizer.counts.tolist() == [2.0, 4.0, 2.0, 2.0]
+    assert quantizer.revived == 1
