@@ -16,7 +16,7 @@ from data_tools.subjects import volume_of
 STAGING = ".staging-"
 """Folders of this name hold half-made files; they are never looked into."""
 
-# Files with these endings are opened by the workers only; of others the first bytes tell whether they matter.
+# What the first bytes do not tell, these endings promise; a worker will say what is wrong with such a file.
 _SLICE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".nii", ".nii.gz")
 _DICOM_SUFFIXES = (".dcm", ".ima")
 
@@ -106,11 +106,11 @@ def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
 
 def _is_dicom(path: Path) -> bool | None:
     """Whether a file is DICOM or another kind of slice; None where it is neither."""
+    with path.open("rb") as stream:
+        kind = sniff(stream.read(540))
+    if kind is not None:
+        return kind == "dicom"
     name = path.name.lower()
     if name.endswith(_DICOM_SUFFIXES):
         return True
-    if name.endswith(_SLICE_SUFFIXES):
-        return False
-    with path.open("rb") as stream:
-        kind = sniff(stream.read(540))
-    return None if kind is None else kind == "dicom"
+    return False if name.endswith(_SLICE_SUFFIXES) else None

@@ -42,7 +42,8 @@ def describe(proposal: Proposal) -> Iterator[str]:
 def _cost(proposal: Proposal) -> Iterator[str]:
     """Time from the speed of members that have run; a guess needs a measurement."""
     profile = proposal.plan.profile
-    speeds = [row.slices_per_second for row in proposal.rows if row.slices_per_second]
+    members = {member.run_id for member in proposal.plan.members}
+    speeds = [row.slices_per_second for row in proposal.rows if row.unit in members and row.slices_per_second]
     missing = [member for member in proposal.plan.current if member.run_id in proposal.missing]
     if not missing:
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data_tools.readers.slice import (
     PlacedSlice,
@@ -44,6 +44,8 @@ def read_image(data: bytes) -> Volume:
             noisy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
     except Image.DecompressionBombError:
         raise UnreadableError(f"a slice larger than the limit of {MAX_SLICE_PIXELS} pixels") from None
+    except UnidentifiedImageError:
+        raise UnreadableError("damaged, or of a pixel type that is not read (64-bit floats); use float32") from None
     slices = [PlacedSlice(RawSlice(page), number, spread(number, len(pages))) for number, page in enumerate(pages)]
     return Volume(slices, noisy_air=noisy)
 
@@ -93,8 +95,11 @@ def _colours(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
     depth = data[24] if image.format == "PNG" else max(_tiff_depths(image), default=8)
     if depth <= 8:
         return np.asarray(image)
-    if image.format != "PNG" or image.mode == "LA":
-        raise UnreadableError(f"{depth} bits in {len(image.mode)} channels; store it as gray without alpha")
+    if image.format == "TIFF":
+        return _tiff_page(data, image.tell())
+    gray_with_alpha = data[25] == 4  # Pillow opens it as RGBA
+    if image.format != "PNG" or image.mode == "LA" or gray_with_alpha:
+        raise UnreadableError(f"{depth}-bit gray with alpha; store it as gray without alpha")
     high: npt.NDArray[Any] = np.asarray(image).astype(np.uint16)
     with Image.open(io.BytesIO(data), formats=("PNG",)) as again:
         # Read as little endian, the byte Pillow keeps of each big-endian number is the low one.
@@ -102,6 +107,18 @@ def _colours(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
         low = np.asarray(again)
     both: npt.NDArray[Any] = high << 8 | low
     return both
+
+
+def _tiff_page(data: bytes, page: int) -> npt.NDArray[Any]:
+    """Read a page of a TIFF in a type that Pillow has no mode for: (H, W), or (H, W, C) with channels."""
+    from tifffile import TiffFile
+
+    with TiffFile(io.BytesIO(data)) as file:
+        found: Any = file.pages[page]
+        check_sides(found.imagelength, found.imagewidth)
+        pixels: npt.NDArray[Any] = found.asarray()
+        planes_apart = found.planarconfig == 2 and pixels.ndim == 3
+    return np.moveaxis(pixels, 0, -1) if planes_apart else pixels
 
 
 def _tiff_depths(image: Image.Image) -> tuple[int, ...]:

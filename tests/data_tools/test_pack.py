@@ -1,5 +1,6 @@
 import csv
 import gzip
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_tools.console import CommandError, UsageError
 from data_tools.export import export
@@ -372,3 +374,26 @@ def test_every_dataset_has_a_checksum(save: Save, pack_here: Pack) -> None:
         file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
         assert len(found) == 9 + 5 + 2
         assert all(file[name].fletcher32 for name in found)
+
+
+def test_a_file_is_known_by_its_content_whatever_its_suffix(pack_here: Pack, tmp_path: Path) -> None:
+    """DICOM files called .png are one patient's series, on one side of the split; an image called .dcm is an image."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(12):
+        content = at(float(12 - number), values(number), PatientID="ONE", SOPInstanceUID=f"1.4.{number + 1}")
+        (folder / f"IM_{number:03}.png").write_bytes(content)
+    for patient in range(6):
+        about = {"PatientID": f"P{patient}", "SeriesInstanceUID": f"1.3.{patient + 1}"}
+        (folder / f"other{patient}.dcm").write_bytes(at(0.0, values(100 + patient), **about))
+    stream = io.BytesIO()
+    Image.fromarray(brain()).save(stream, "png")
+    (folder / "scan.dcm").write_bytes(stream.getvalue())
+    reader = pack_here(folder)
+    assert report(reader) == {}
+    index = reader.index("7x9_uint16")
+    one = index.subject == reader.subjects.index("ONE")
+    assert one.sum() == 12
+    assert len(set(index.split[one])) == 1
+    assert len(set(index.position[one])) == 12, "sorted by place"
+    assert reader.group("20x24_uint8").count == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from data_tools.console import UsageError
+from data_tools.console import CommandError, UsageError
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import DataConfig
 from vqvae_dist.counter_random import keys, uniforms
 from vqvae_dist.data.order import SampleOrder
 from vqvae_dist.files import staging_path
-from vqvae_dist.metrics.image import foreground_mask
+from vqvae_dist.metrics.image import WINDOW, foreground_mask
 
 CROP_STREAM, FLIP_STREAM, KEY_STREAM = 2, 3, 4
 
@@ -36,6 +36,16 @@ class SliceBatch(NamedTuple):
 
     names: list[str]
     """``group:row`` of each slice, for messages."""
+
+
+def check_sizes(reader: SliceReader, groups: Iterable[str]) -> None:
+    """CommandError for slices of ``groups`` that are smaller than the SSIM window."""
+    for group in map(reader.group, groups):
+        if min(group.height, group.width) < WINDOW:
+            raise CommandError(
+                f"{reader.path}: {group.name}: SSIM needs slices of at least {WINDOW}x{WINDOW} pixels; "
+                "pack without their files, or with another --axis"
+            )
 
 
 class TrainingSlices:

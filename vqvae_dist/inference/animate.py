@@ -39,7 +39,7 @@ def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
 
 
 def write_mp4(path: Path, frames: list[Picture]) -> None:
-    """Write frames (H, W) as H.264 through ffmpeg; UsageError without ffmpeg, CommandError where it fails."""
+    """Write frames (H, W) as H.264 through ffmpeg; CommandError without ffmpeg or where it fails."""
     height, width = frames[0].shape
     repeated = [*frames, *[frames[-1]] * (LAST_FRAME_MS // FRAME_MS - 1)]
     staged = staging_path(path).with_suffix(".mp4")
@@ -58,12 +58,12 @@ def write_mp4(path: Path, frames: list[Picture]) -> None:
 
 
 def find_ffmpeg() -> str:
-    """Find ffmpeg on PATH, or the one that the package imageio-ffmpeg brings; UsageError without any."""
+    """Find ffmpeg on PATH, or the one that the package imageio-ffmpeg brings; CommandError without any."""
     if found := shutil.which("ffmpeg"):
         return found
     try:
         return str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except ModuleNotFoundError:
-        raise UsageError(
+        raise CommandError(
             "an MP4 needs ffmpeg: install it, or the package imageio-ffmpeg, or give --output FILE.gif"
         ) from None

@@ -13,9 +13,10 @@ import numpy as np
 from data_tools.console import UsageError, say
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
+from vqvae_dist.data.slices import check_sizes
 from vqvae_dist.files import write_file, write_json
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
-from vqvae_dist.inference.measure import Bits, Measurement, SliceFigures, check_sizes
+from vqvae_dist.inference.measure import Bits, Measurement, SliceFigures
 from vqvae_dist.inference.output import claim
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.prior_quality import score_samples

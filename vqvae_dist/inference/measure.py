@@ -17,7 +17,7 @@ from vqvae_dist.inference.prior import code_bits, slice_condition
 from vqvae_dist.inference.reference import Reference
 from vqvae_dist.inference.slices import Chosen, SliceBatch, batches
 from vqvae_dist.metrics.codebook import foreground_cells
-from vqvae_dist.metrics.image import WINDOW, SliceScores, foreground_mask, score_slice
+from vqvae_dist.metrics.image import SliceScores, foreground_mask, score_slice
 from vqvae_dist.metrics.rate import unigram_bits
 
 
@@ -128,14 +128,6 @@ class Measurement:
             return None
         condition = slice_condition(self.reader, batch.group.name, batch.rows, classes=self.prior.classes)
         return code_bits(self.prior, codes, condition)
-
-
-def check_sizes(reader: SliceReader, chosen: Chosen) -> None:
-    """CommandError for slices smaller than the SSIM window."""
-    for name in chosen:
-        group = reader.group(name)
-        if min(group.height, group.width) < WINDOW:
-            raise CommandError(f"{reader.path}: {name}: SSIM needs slices of at least {WINDOW}x{WINDOW} pixels")
 
 
 def _sum(bits: NDArray[np.float64], inside: NDArray[np.bool_]) -> Bits:

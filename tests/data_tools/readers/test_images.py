@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data_tools.decode import open_source
@@ -151,3 +152,21 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(Exception):  # noqa: B017
         read(data)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_sixteen_bit_gray_stored_as_rgb_tiff_keeps_its_depth(planar: str) -> None:
+    gray = np.random.default_rng(0).integers(0, 65536, (9, 11), dtype=np.uint16)
+    channels = np.stack([gray] * 3, axis=-1 if planar == "contig" else 0)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, channels, photometric="rgb", planarconfig=planar)
+    found = pixels_of(stream.getvalue())
+    assert found.dtype == np.uint16
+    assert (found == gray).all()
+
+
+def test_kinds_that_are_not_read_say_which() -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, np.zeros((9, 11)))
+    with pytest.raises(UnreadableError, match="64-bit floats"):
+        read(stream.getvalue())

@@ -131,7 +131,7 @@ def test_a_failing_ffmpeg_leaves_nothing_and_says_why(run, tmp_path, monkeypatch
 def test_mp4_without_ffmpeg_says_what_to_do(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UsageError, match=r"needs ffmpeg: .* --output FILE\.gif"):
+    with pytest.raises(CommandError, match=r"needs ffmpeg: .* --output FILE\.gif"):
         animate(run=run, output=tmp_path / "out" / "training.mp4")
     assert not (tmp_path / "out").exists()
 
@@ -140,3 +140,9 @@ def test_a_picture_of_another_step_is_not_shown_in_its_place(run, tmp_path):
     take(run, 100, picture(100), taken_at=1000)
     with pytest.raises(CommandError, match=r"step_00000100\.png: not the picture that this run took at step 100"):
         animate(run=run, output=tmp_path / "training.gif")
+
+
+def test_mp4_is_made_after_the_installation_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")  # no ffmpeg of the machine: the one that is installed with us
+    animate(run=run, output=tmp_path / "training.mp4")
+    assert b"ftyp" in (tmp_path / "training.mp4").read_bytes()[:12]

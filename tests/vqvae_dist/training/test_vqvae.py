@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from tests.phantoms import write_packed
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig
 from vqvae_dist.config_pixelcnn import PIXELCNN_METRICS
@@ -70,3 +71,11 @@ def test_learning_rate_rises_and_falls_where_settings_say(trainer: Trainer) -> N
     rates = [row["train/lr"] for row in trainer.run.read_metrics()]
     wanted = [1 / 3, 2 / 3, 1, 1, 0.5, 0.5, 0.25, 0.25]
     assert all(abs(rate - 1e-3 * share) < 1e-9 for rate, share in zip(rates, wanted, strict=True))
+
+
+def test_slices_smaller_than_the_window_are_named_before_training(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, write_packed(tmp_path / "tiny.h5", shapes=((6, 40, "uint8"),)))
+    ended = trainer()
+    assert ended.status == 1
+    assert "6x40_uint8: SSIM needs slices of at least 7x7 pixels" in ended.text
+    assert not trainer.run.path.exists()
