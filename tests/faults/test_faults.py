@@ -16,3 +16,8 @@ def test_damage_is_never_taken_silently(tmp_path: Path) -> None:
     aloud = sum(found.get("undone aloud", 0) for found in result["verdicts"].values())
     assert refused > 20, "most damage must be noticed, not happen to be harmless"
     assert aloud > 0
+    whole = {
+        name: sum(found.get(verdict, 0) for verdict in ("undone aloud", "harmless"))
+        for name, found in result["verdicts"].items()
+    }
+    assert all(whole[name] for name in whole if name.startswith("run")), "a trial that never succeeds shows nothing"

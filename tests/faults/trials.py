@@ -85,10 +85,10 @@ def evaluated(run: Path, data: Path, reference: Path) -> Ended:
 
 def animated(run: Path, data: Path, reference: Path) -> Ended:
     """Put a run's pictures together; one that is gone is left out, for nobody promised how many there are."""
-    status, said = call(vqvae_dist, "animate", "--run", run, "--output", run / "animation.gif")
+    status, said = call(vqvae_dist, "animate", "--run", run, "--output", run / "again.gif")
     if status or len(files_below(run / "images")) < len(files_below(reference / "images")):
         return Ended(status, said, True)
-    return Ended(status, said, (run / "animation.gif").read_bytes() == (reference / "animation.gif").read_bytes())
+    return Ended(status, said, (run / "again.gif").read_bytes() == (reference / "again.gif").read_bytes())
 
 
 def verified(folder: Path, data: Path, reference: Path) -> Ended:
@@ -211,4 +211,4 @@ def prepare(folder: Path) -> None:
     words = ["evaluate", "--run", run, "--data", data, "--split", "test", "--output", folder / "scores"]
     assert call(vqvae_dist, *words)[0] == 0
     shutil.copytree(run / "images", folder / "animated" / "images")
-    assert call(vqvae_dist, "animate", "--run", run, "--output", folder / "animated" / "animation.gif")[0] == 0
+    assert call(vqvae_dist, "animate", "--run", run, "--output", folder / "animated" / "again.gif")[0] == 0
