@@ -209,6 +209,8 @@ def exported_step(run: RunFolder, run_id: str) -> int | None:
             raise CommandError(f"{description_file}: of another run, {description.get('run_id')}")
         if description.get("weights_sha256") != sha256_file(weights):
             raise CommandError(f"{weights}: checksum mismatch")
+        if not isinstance(description.get("step"), int):
+            raise CommandError(f"{description_file}: damaged, its step is missing")
         return int(description["step"])
     except (CommandError, OSError) as error:
         warn(f"{describe(error)}; it is written again from the checkpoint of its step, if that is there")

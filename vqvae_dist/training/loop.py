@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +10,11 @@ from data_tools.console import CommandError, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
-from vqvae_dist.training.finale import show_result
-from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, note_failure, write_summary
+from vqvae_dist.training.memory import OutOfMemoryError
+from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage, StepReport
-from vqvae_dist.training.state import export_best, restore, scaler_state, state_parts
+from vqvae_dist.training.state import export_best, scaler_state, state_parts
 from vqvae_dist.training.tracking import Tracker
 
 MAX_SKIPPED = 10
@@ -25,52 +24,8 @@ SAY_EVERY_S = 10.0
 """Seconds between progress lines."""
 
 
-def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> str:
-    """Train until ``schedule.steps`` or a stop; return ``completed`` or ``stopped``."""
-    run, runtime = session.run, session.runtime
-    if session.completed:
-        if runtime.is_main:
-            check_metrics(session)
-            say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
-        runtime.close()
-        return "completed"
-    tracker: Tracker | None = None
-    state = "failed"
-    loop: Loop | None = None
-    try:
-        stage = build(session)
-        checkpoints = Checkpoints(run, keep_last=config.checkpoint.keep_last, of=session.name)
-        progress = restore(stage, checkpoints, session)
-        if session.owner:
-            check_metrics(session)
-            write_summary(config, session, progress, "running")  # it says which rows count before others are cut
-        tracker = Tracker(
-            run,
-            config,
-            identity=session.identity,
-            resume_step=progress.step,
-            attempt=session.attempt,
-            active=runtime.is_main,
-        )
-        loop = Loop(config, session, stage, checkpoints, tracker, progress)
-        state = loop.run()
-    except Exception as error:
-        if session.owner:
-            note_failure(session, config, loop.progress if loop else Progress(), str(error))
-        raise
-    finally:
-        runtime.close()
-        if tracker:
-            if state == "completed" and session.owner:
-                show_result(stage, session, tracker, step=config.schedule.steps)
-            tracker.finish(state)
-    return state
-
-
-def check_metrics(session: Session) -> None:
-    """Say aloud where metrics.jsonl is not what earlier attempts wrote; nothing is computed from it."""
-    if not session.run.metrics_agree():
-        warn(f"{session.run.metrics_file}: damaged, some of its rows are not those that training wrote")
+OUT_OF_MEMORY = "out of memory"
+"""How a loop ends where a process ran out of memory: all of them go back to the newest checkpoint."""
 
 
 class Loop:
@@ -93,7 +48,14 @@ class Loop:
         self.said = 0.0
 
     def run(self) -> str:
-        """Train to the end; return ``completed`` or ``stopped``."""
+        """Train to the end; return ``completed``, ``stopped`` or OUT_OF_MEMORY, the same on every process."""
+        try:
+            return self.train()
+        except OutOfMemoryError:
+            return OUT_OF_MEMORY
+
+    def train(self) -> str:
+        """Step after step; return ``completed`` or ``stopped``."""
         schedule, progress = self.config.schedule, self.progress
         self.write_summary("running")
         batches = self.stage.batches(range(progress.step, schedule.steps))
@@ -124,11 +86,16 @@ class Loop:
         def due(every: int) -> bool:
             return last or step % every == 0
 
+        validating, drawing, saving = map(
+            due, (schedule.validate_every, schedule.image_every, schedule.checkpoint_every)
+        )
+        if validating or drawing or saving or report.stop:
+            self.session.runtime.agree()  # that nobody ran out of memory while it stepped
         values: dict[str, Any] = {}
         if due(schedule.log_every):
             values |= {f"train/{name}": value for name, value in report.values.items()} | self.speed()
         improved = False
-        if due(schedule.validate_every):
+        if validating:
             scores = self.stage.validate()
             values |= {f"validate/{name}": value for name, value in scores.items()}
             improved = self.judge(values, last)
@@ -138,9 +105,9 @@ class Loop:
         if values:
             self.tracker.log(step, {"epoch": self.stage.order.epoch_at(step), **values})
             self.show(values)
-        if due(schedule.image_every):
+        if drawing:
             self.draw()
-        if improved or report.stop or due(schedule.checkpoint_every):
+        if improved or report.stop or saving:
             self.save(improved)
 
     def judge(self, values: dict[str, Any], last: bool) -> bool:

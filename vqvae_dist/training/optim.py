@@ -46,8 +46,10 @@ def clip_and_step(
     """Clip the gradient's norm to ``clip`` (0: only measure it) and step with ``lr``."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-    norm = runtime.accelerator.clip_grad_norm_(model.parameters(), clip or float("inf"))
-    optimizer.step()
+    norm = torch.tensor(float("nan"))
+    with runtime.memory.taken():
+        norm = runtime.accelerator.clip_grad_norm_(model.parameters(), clip or float("inf"))
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepOutcome(not runtime.accelerator.optimizer_step_was_skipped, norm)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,9 +25,10 @@ from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
 from vqvae_dist.pictures import Picture
 from vqvae_dist.run_folder import Attempt
 from vqvae_dist.training.compiling import Compiling
-from vqvae_dist.training.loop import run_stage
 from vqvae_dist.training.optim import averaged_model, clip_and_step, lr_at, make_optimizer
 from vqvae_dist.training.pixelcnn_validation import PixelCNNValidation
+from vqvae_dist.training.reduce import exchange
+from vqvae_dist.training.run import run_stage
 from vqvae_dist.training.runtime import training_work
 from vqvae_dist.training.session import Session, open_session
 from vqvae_dist.training.stage import StepReport, check_finite
@@ -67,7 +67,7 @@ class PixelCNNStage:
 
     def __init__(self, config: PixelCNNConfig, session: Session, reader: CodesReader) -> None:
         self.config, self.session, self.runtime, self.reader = config, session, session.runtime, reader
-        self.share, self.micro = self.runtime.share(config.schedule)
+        self.share, self.micro = session.shares(config.schedule)
         torch.manual_seed(config.seed)
         model = build_pixelcnn(config.model, codebook_size=reader.codebook_size, classes=len(reader.classes))
         model = model.to(self.runtime.device).to(memory_format=torch.channels_last)
@@ -98,11 +98,11 @@ class PixelCNNStage:
 
     def train_step(self, step: int, batch: CodesBatch) -> StepReport:
         """Update the prior once on a global batch, in micro-batches of (b, h, w) codes."""
-        with self.compiling.context(tuple(batch.codes.shape)):
-            losses = [self.forward_backward(*part) for part in self.micro_batches(batch)]
-        loss = torch.stack(losses).sum() / self.runtime.processes
-        extras = torch.stack([loss, loss.new_tensor(float(self.runtime.stop_requested))])
-        total, stop = self.runtime.sum(extras).tolist()
+        with self.compiling.context(tuple(batch.codes.shape)), self.runtime.memory.taken():
+            loss = self.forward_backward(batch)
+        stop = self.runtime.agree()
+        exchange(self.runtime, self.model.parameters(), loss)
+        total = float(loss)
         check_finite(total, step, batch.names)
         lr = lr_at(step, self.config.optim, self.session.milestones, self.session.warmup)
         stepped, norm = clip_and_step(
@@ -111,25 +111,27 @@ class PixelCNNStage:
         if stepped and self.averaged:
             self.averaged.update_parameters(self.model)
         values = {"loss": total, "bits_per_code": total / math.log(2), "lr": lr, "grad_norm": float(norm)}
-        return StepReport(values, stepped, stop > 0)
+        return StepReport(values, stepped, stop)
 
-    def micro_batches(self, batch: CodesBatch) -> Iterator[tuple[Tensor, Condition, Tensor, bool]]:
-        """Codes, conditions, keys, and whether these are the last, a micro-batch at a time."""
+    def forward_backward(self, batch: CodesBatch) -> Tensor:
+        """Add up the gradient of this process's share; return its mean loss () in nats a code."""
+        with self.runtime.accelerator.no_sync(self.wrapped):
+            return torch.stack([self.micro_step(*part) for part in self.micro_batches(batch)]).sum()
+
+    def micro_batches(self, batch: CodesBatch) -> Iterator[tuple[Tensor, Condition, Tensor]]:
+        """Codes, conditions and keys, a micro-batch at a time."""
         for first in range(0, self.share, self.micro):
             part = slice(first, first + self.micro)
             codes, position, label, flipped, keys = (
                 tensor[part].to(self.runtime.device, non_blocking=True) for tensor in batch[:5]
             )
-            yield codes, Condition(position, label, flipped), keys, first + self.micro >= self.share
+            yield codes, Condition(position, label, flipped), keys
 
-    def forward_backward(self, codes: Tensor, condition: Condition, keys: Tensor, last: bool) -> Tensor:
-        """Add the gradient of a micro-batch and return its part of this process's mean loss, in nats a code."""
-        accelerator, share = self.runtime.accelerator, len(codes) / self.share
-        exchange: AbstractContextManager[Any] = nullcontext() if last else accelerator.no_sync(self.wrapped)
-        with exchange:
-            logits = self.wrapped(codes, condition, self.prior.dropout_masks(keys))
-            loss = code_nll(logits, codes).mean() * share
-            accelerator.backward(loss)
+    def micro_step(self, codes: Tensor, condition: Condition, keys: Tensor) -> Tensor:
+        """Add the gradient of a micro-batch of (b, h, w) codes; return its part of the mean loss."""
+        logits = self.wrapped(codes, condition, self.prior.dropout_masks(keys))
+        loss = code_nll(logits, codes).mean() * (len(codes) / self.share)
+        self.runtime.accelerator.backward(loss)
         return loss.detach()
 
     def validate(self) -> dict[str, float | None]:

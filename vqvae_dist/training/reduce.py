@@ -1,31 +1,41 @@
-"""Codebook statistics of all ranks in one collective."""
+"""What the processes tell each other in a step, in one collective: gradients, losses and codebook statistics.
+
+DistributedDataParallel would send gradients while the last backward pass still runs; a process that ran out of memory
+in it would leave the others waiting. So they are sent after all processes agreed that they have them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vqvae_dist.models.quantizer import CodeStatistics
 from vqvae_dist.training.runtime import Runtime
 
 
-def reduce_statistics(
-    runtime: Runtime, statistics: CodeStatistics | None, extras: Tensor
-) -> tuple[CodeStatistics | None, Tensor]:
-    """Sum ``extras`` (E,) and the statistics over all ranks, and keep the best candidates of all.
+def exchange(
+    runtime: Runtime, parameters: Iterable[nn.Parameter], losses: Tensor, statistics: CodeStatistics | None = None
+) -> CodeStatistics | None:
+    """Average the gradients of ``parameters`` and ``losses`` over all processes, in place; return statistics of all.
 
-    Candidates travel in a slot for each rank, the other slots zero, so that one sum carries everything.
+    Statistics are summed, but for the candidates, of which the best are kept. These travel in a slot for each process,
+    the other slots zero, so that one sum carries everything.
     """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if statistics is None:
-        return None, runtime.sum(extras)
-    counts, sums, error, scores, candidates = statistics
-    (K, D), R, W = sums.shape, len(scores), runtime.processes
-    slots = counts.new_zeros(W, R, D + 1)
-    slots[runtime.rank] = torch.cat([scores[:, None], candidates], dim=1)
-    # An empty place scores -inf, and -inf + 0 stays -inf.
-    flat = torch.cat([extras.to(counts.dtype), counts, sums.flatten(), error[None], slots.flatten()])
-    runtime.sum(flat)
-    extras, counts, sums, error, gathered = flat.split([len(extras), K, K * D, 1, W * R * (D + 1)])
-    offered = gathered.reshape(W * R, D + 1)
-    best = torch.topk(offered[:, 0], R)
-    return CodeStatistics(counts, sums.reshape(K, D), error[0], best.values, offered[best.indices, 1:]), extras
+        runtime.sum_together([*gradients, losses])
+        offered = None
+    else:
+        counts, sums, error, scores, candidates = statistics
+        # An empty place scores -inf, and -inf + 0 stays -inf.
+        offered = runtime.slots(torch.cat([scores[:, None], candidates], dim=1))
+        runtime.sum_together([*gradients, losses, counts, sums, error, offered])
+    if runtime.processes > 1:
+        torch._foreach_div_([*gradients, losses], float(runtime.processes))
+    if statistics is None or offered is None:
+        return None
+    offered = offered.flatten(0, 1)
+    best = torch.topk(offered[:, 0], len(statistics.scores))
+    return CodeStatistics(counts, sums, error, best.values, offered[best.indices, 1:])

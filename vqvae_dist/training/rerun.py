@@ -11,9 +11,9 @@ from data_tools.slicefile import SliceReader
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import Layer, compose, fingerprint, merge
 from vqvae_dist.run_folder import Attempt, RunFolder
+from vqvae_dist.training.identity import attempt_record
 from vqvae_dist.training.logged_config import read_logged_config
 from vqvae_dist.training.runtime import default_threads
-from vqvae_dist.training.session import attempt_record
 
 
 def rerun(run: Path, /, *, output_dir: Path) -> str:
@@ -75,6 +75,8 @@ def mismatches(stored: dict[str, Any]) -> list[str]:
         for name in ("processes", "threads", "device")
         if then.get(name) != now[name]
     ]
+    if micro := stored["resolved"].get("micro_batch_size"):
+        found.append(f"micro-batches of {micro} then, after memory ran out; those of the settings now")
     if then.get("code") != now["code"] or "-dirty" in now["code"]:
         found.append(f"code {then.get('code') or 'unknown'} then, {now['code'] or 'unknown'} now")
     return found

@@ -19,6 +19,7 @@ from torch import Tensor
 from data_tools.console import UsageError
 from vqvae_dist.config import PrecisionConfig, ScheduleConfig
 from vqvae_dist.training.heartbeat import Heartbeat
+from vqvae_dist.training.memory import MemoryNote, OutOfMemoryError
 from vqvae_dist.training.stop import stop_requested
 
 # accelerate's name for "don't broadcast buffers" still works; torch only announces a new name for it.
@@ -47,11 +48,12 @@ class Runtime:
             step_scheduler_with_optimizer=False,
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_s)),
-                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                DistributedDataParallelKwargs(broadcast_buffers=False),
             ],
         )
         self.precision = precision
         self.heartbeat: Heartbeat | None = None
+        self.memory = MemoryNote()
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.processes: int = self.accelerator.num_processes
@@ -64,10 +66,14 @@ class Runtime:
         if self.processes > 1:
             self.heartbeat = Heartbeat(rank=self.rank, processes=self.processes, timeout_s=timeout_s, stacks=stacks)
 
-    @property
-    def stop_requested(self) -> bool:
-        """Whether this process was asked to stop; the others may not know yet."""
-        return stop_requested()
+    def agree(self) -> bool:
+        """Whether any process was asked to stop; OutOfMemoryError where one ran out. Every process calls it."""
+        flags = torch.tensor([stop_requested(), self.memory.ran_out], dtype=torch.float32, device=self.device)
+        stop, ran_out = self.sum(flags).tolist()
+        if ran_out:
+            self.memory.ran_out = False
+            raise OutOfMemoryError
+        return bool(stop)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum ``values`` over all processes, in place; every process calls it at the same line."""
@@ -75,11 +81,23 @@ class Runtime:
             torch.distributed.all_reduce(values)
         return values
 
+    def sum_together(self, tensors: Sequence[Tensor]) -> None:
+        """Sum each of ``tensors`` over all processes, in place, in one collective."""
+        if self.processes > 1:
+            sizes = [tensor.numel() for tensor in tensors]
+            flat = self.sum(torch.cat([tensor.flatten() for tensor in tensors]))
+            for tensor, part in zip(tensors, flat.split(sizes), strict=True):
+                tensor.copy_(part.view(tensor.shape))
+
     def gather_slots(self, values: Tensor) -> Tensor:
         """Stack each process's ``values`` (...) to (processes, ...)."""
+        return self.sum(self.slots(values))
+
+    def slots(self, values: Tensor) -> Tensor:
+        """``values`` (...) at this process's place of (processes, ...), zeros elsewhere; a sum stacks them all."""
         slots = values.new_zeros(self.processes, *values.shape)
         slots[self.rank] = values
-        return self.sum(slots)
+        return slots
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Give every process the main process's values of ``tensors``, in place."""
@@ -90,10 +108,6 @@ class Runtime:
     def barrier(self) -> None:
         """Wait for all processes."""
         self.accelerator.wait_for_everyone()
-
-    def share(self, schedule: ScheduleConfig) -> tuple[int, int]:
-        """Slices of a global batch for this process, and slices of a micro-batch."""
-        return batch_shares(schedule, self.processes)
 
     def close(self) -> None:
         """Leave the process group; after it no collective may be called."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,18 +13,17 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from data_tools.console import CommandError, UsageError, say, warn
-from vqvae_dist.config import TrainConfig
-from vqvae_dist.config_io import changed_settings, fingerprint, run_id, to_json
+from vqvae_dist.config import ScheduleConfig, TrainConfig
 from vqvae_dist.files import STAGING, write_sealed
-from vqvae_dist.run_folder import SCHEMA, Attempt, OtherRankError, Ownership, RunFolder, run_name
+from vqvae_dist.run_folder import Attempt, OtherRankError, Ownership, RunFolder, run_name
 from vqvae_dist.training.checkpoint import exported_step
-from vqvae_dist.training.libraries import library_versions
+from vqvae_dist.training.identity import attempt_record, continued_identity, new_identity, show_code_change
+from vqvae_dist.training.memory import largest_divisor, smaller_micro_batch
 from vqvae_dist.training.runtime import (
     Precision,
     Runtime,
     batch_shares,
     check_precision,
-    code_version,
     default_threads,
     resolve_precision,
 )
@@ -65,6 +63,29 @@ class Session:
         """Warm-up in steps, as resolved when the run first started."""
         return int(self.identity["resolved"]["warmup"])
 
+    def shares(self, schedule: ScheduleConfig) -> tuple[int, int]:
+        """Slices of a global batch for this process, and of a micro-batch: fewer where memory ran out before."""
+        share, micro = batch_shares(schedule, self.runtime.processes)
+        return share, largest_divisor(share, self.identity["resolved"].get("micro_batch_size", micro))
+
+    def halve_micro_batch(self, schedule: ScheduleConfig, step: int) -> str:
+        """Use micro-batches of half the size from now on, in later attempts too; return what is to be said of it."""
+        share, micro = self.shares(schedule)
+        smaller = smaller_micro_batch(share, micro)
+        if smaller is None:
+            raise CommandError(
+                f"step {step}: out of memory with one slice a micro-batch; use --precision.activation-checkpointing, a "
+                "smaller data.crop or model, or a device with more memory"
+            )
+        self.identity["resolved"]["micro_batch_size"] = smaller
+        if self.owner:
+            self.owner.check()
+            write_sealed(self.run.config_file, self.identity)
+        return (
+            f"step {step}: out of memory with micro-batches of {micro}; going on with {smaller} "
+            f"(accumulation {share // smaller}), the same batches of {schedule.batch_size}"
+        )
+
 
 def open_session(
     config: TrainConfig, *, stage: str, digest: str, work: float, fresh: bool, attempt: Attempt
@@ -86,7 +107,7 @@ def open_session(
             )
             if owner:
                 identity["attempts"] = [*identity["attempts"], attempt_record(attempt, processes)]
-                _show_code_change(identity["attempts"])
+                show_code_change(identity["attempts"])
                 write_sealed(run.config_file, identity)
             outcome = [(identity, owner is None)]
         except (CommandError, OSError) as error:
@@ -166,49 +187,6 @@ def _refuse_foreign(run: RunFolder) -> None:
         )
 
 
-def new_identity(
-    config: TrainConfig, precision: Precision, *, stage: str, digest: str, generation: int
-) -> dict[str, Any]:
-    """config.json of a run that starts now; what is ``auto`` or a share is resolved here, once."""
-    for milestone in config.optim.milestones:
-        if milestone >= config.schedule.steps:  # a share never is
-            warn(f"optim.milestones {milestone} is not reached in schedule.steps {config.schedule.steps}")
-    return {
-        "schema": SCHEMA,
-        "stage": stage,
-        "run_id": run_id(config, digest),
-        "fingerprint": fingerprint(config, digest),
-        "data_digest": digest,
-        "generation": generation,
-        "settings": to_json(config),
-        "resolved": {
-            "milestones": list(config.milestones),
-            "warmup": config.warmup,
-            "mixed": precision.mixed,
-            "compile": precision.compile,
-        },
-        "attempts": [],
-    }
-
-
-def continued_identity(
-    run: RunFolder, stored: dict[str, Any], config: TrainConfig, *, stage: str, digest: str
-) -> dict[str, Any]:
-    """config.json of a run that goes on; UsageError names each setting that may not change."""
-    different = changed_settings(stored, config)
-    if stored["stage"] != stage:
-        different.insert(0, f"stage {stored['stage']} -> {stage}")
-    if stored["data_digest"] != digest:
-        different.append("data.path (other data)")
-    if different:
-        raise UsageError(
-            f"{run.path}: this run was started with other settings: {', '.join(different)}; "
-            "give those again, another --output-dir, or --fresh"
-        )
-    print_of = fingerprint(config, digest, resolved=stored["resolved"])
-    return {**stored, "settings": to_json(config), "fingerprint": print_of}
-
-
 def earlier_generations(run: RunFolder) -> int:
     """How many earlier runs ``--fresh`` has kept in this folder."""
     kept = run.path / OLD_RUNS
@@ -231,23 +209,3 @@ def set_aside(run: RunFolder, generation: int) -> None:
     for path in left:
         shutil.move(path, target / path.name)
     say(f"the earlier run is kept in {target}")
-
-
-def attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
-    """What config.json says of an attempt: code, libraries and machine, which decide the bits of its result."""
-    return {
-        "job": attempt.job,
-        "number": attempt.number,
-        "code": code_version(),
-        "libraries": library_versions(),
-        "processes": processes,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "host_cores": os.cpu_count(),
-    }
-
-
-def _show_code_change(attempts: list[dict[str, Any]]) -> None:
-    codes = [attempt["code"] for attempt in attempts[-2:] if attempt["code"]]  # empty where it is not known
-    if len(set(codes)) > 1:
-        warn(f"this run was trained with code {codes[0]} before, and goes on with {codes[1]}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -24,10 +23,10 @@ from vqvae_dist.pictures import Picture
 from vqvae_dist.run_folder import Attempt
 from vqvae_dist.training.codebook_health import CodebookHealth
 from vqvae_dist.training.compiling import Compiling
-from vqvae_dist.training.loop import run_stage
 from vqvae_dist.training.losses import Losses, vqvae_losses
 from vqvae_dist.training.optim import averaged_model, clip_and_step, lr_at, make_optimizer
-from vqvae_dist.training.reduce import reduce_statistics
+from vqvae_dist.training.reduce import exchange
+from vqvae_dist.training.run import run_stage
 from vqvae_dist.training.runtime import training_work
 from vqvae_dist.training.session import Session, open_session
 from vqvae_dist.training.stage import StepReport, check_finite
@@ -66,7 +65,7 @@ class VQVAEStage:
 
     def __init__(self, config: VQVAEConfig, session: Session) -> None:
         self.config, self.session, self.runtime = config, session, session.runtime
-        self.share, self.micro = self.runtime.share(config.schedule)
+        self.share, self.micro = session.shares(config.schedule)
         torch.manual_seed(config.seed)
         model = build_vqvae(config.model).to(self.runtime.device).to(memory_format=torch.channels_last)
         model.recompute = config.precision.activation_checkpointing
@@ -99,12 +98,13 @@ class VQVAEStage:
 
     def train_step(self, step: int, batch: SliceBatch) -> StepReport:
         """Update networks and codebook once on a global batch, in micro-batches of (b, 1, H, W)."""
-        with self.compiling.context(tuple(batch.images.shape)):
-            parts = [self.forward_backward(step, *part) for part in self.micro_batches(batch)]
-        losses = torch.stack([torch.stack(part.losses) for part in parts]).sum(0) / self.runtime.processes
-        extras = torch.cat([losses, losses.new_tensor([float(self.runtime.stop_requested)])])
-        statistics, extras = reduce_statistics(self.runtime, merge([part.statistics for part in parts]), extras)
-        total, reconstruction, commitment, stop = extras.tolist()
+        with self.compiling.context(tuple(batch.images.shape)), self.runtime.memory.taken():
+            parts = self.forward_backward(step, batch)
+        stop = self.runtime.agree()
+        losses = torch.stack([torch.stack(part.losses) for part in parts]).sum(0)
+        statistics = merge([part.statistics for part in parts])
+        statistics = exchange(self.runtime, self.model.parameters(), losses, statistics)
+        total, reconstruction, commitment = losses.tolist()
         check_finite(total, step, batch.names)
         lr = lr_at(step, self.config.optim, self.session.milestones, self.session.warmup)
         stepped, norm = clip_and_step(
@@ -120,25 +120,28 @@ class VQVAEStage:
         if statistics is not None:
             health, warning = self.health.after(step, statistics)
             values |= health
-        return StepReport(values, stepped, stop > 0, warning)
+        return StepReport(values, stepped, stop, warning)
 
-    def micro_batches(self, batch: SliceBatch) -> Iterator[tuple[Tensor, Tensor, bool]]:
-        """Images, keys, and whether these are the last, a micro-batch at a time."""
+    def forward_backward(self, step: int, batch: SliceBatch) -> list[MicroResult]:
+        """Add up the gradient of this process's share; ``exchange`` averages it over the processes."""
+        with self.runtime.accelerator.no_sync(self.wrapped):
+            return [self.micro_step(step, *part) for part in self.micro_batches(batch)]
+
+    def micro_batches(self, batch: SliceBatch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and keys, a micro-batch at a time."""
         dtype = next(self.model.parameters()).dtype
         for first in range(0, self.share, self.micro):
             part = slice(first, first + self.micro)
             images = batch.images[part].to(self.runtime.device, dtype, non_blocking=True)
             keys = batch.keys[part].to(self.runtime.device, non_blocking=True)
-            yield images, keys, first + self.micro >= self.share
+            yield images, keys
 
-    def forward_backward(self, step: int, images: Tensor, keys: Tensor, last: bool) -> MicroResult:
-        """Add the gradient of a micro-batch; ranks exchange gradients at the last one."""
-        accelerator, share = self.runtime.accelerator, len(images) / self.share
-        exchange: AbstractContextManager[Any] = nullcontext() if last else accelerator.no_sync(self.wrapped)
-        with exchange:
-            output = self.wrapped(images, keys, self.samples_a_slice(step))
-            losses = vqvae_losses(images, output, self.config.loss, self.config.model.quantizer.commitment)
-            accelerator.backward(losses.total * share)
+    def micro_step(self, step: int, images: Tensor, keys: Tensor) -> MicroResult:
+        """Add the gradient of a micro-batch of (b, 1, H, W) images."""
+        share = len(images) / self.share
+        output = self.wrapped(images, keys, self.samples_a_slice(step))
+        losses = vqvae_losses(images, output, self.config.loss, self.config.model.quantizer.commitment)
+        self.runtime.accelerator.backward(losses.total * share)
         means = Losses(*[loss.detach() * share for loss in losses])
         return MicroResult(means, output.statistics, output.samples)
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from data_tools.console import CommandError
-from vqvae_dist.run_folder import Attempt, Ownership, OwnershipLostError, RunFolder
+from vqvae_dist.files import write_sealed
+from vqvae_dist.run_folder import Attempt, Ownership, OwnershipLostError, RunFolder, read_sealed
 from vqvae_dist.training.checkpoint import Checkpoints, export_model, exported_step
 
 VALUES = {"progress": {"step": 0}, "scaler": {}}
@@ -245,6 +246,12 @@ def test_the_step_of_an_export_is_known(exported: RunFolder, tmp_path: Path) -> 
     assert exported_step(RunFolder(tmp_path / "new"), "a") is None
 
 
+def without_step(model: Path) -> None:
+    """An export of before steps were written."""
+    about = read_sealed(model / "config.json")
+    write_sealed(model / "config.json", {name: value for name, value in about.items() if name != "step"})
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -252,6 +259,7 @@ def test_the_step_of_an_export_is_known(exported: RunFolder, tmp_path: Path) -> 
         (lambda model: (model / "model.safetensors").unlink(), "model.safetensors: No such file"),
         (lambda model: (model / "config.json").unlink(), "config.json: No such file"),
         (lambda model: (model / "config.json").write_text("{"), "config.json: damaged"),
+        (without_step, "config.json: damaged, its step is missing"),
     ],
 )
 def test_a_damaged_export_is_said_aloud_and_counts_as_none(

@@ -1,0 +1,75 @@
+"""A run from its opening to its end: build the stage, take up the newest checkpoint, train, and leave in good order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from data_tools.console import say, warn
+from vqvae_dist.config import TrainConfig
+from vqvae_dist.training.checkpoint import Checkpoints
+from vqvae_dist.training.finale import show_result
+from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
+from vqvae_dist.training.progress import Progress, note_failure, write_summary
+from vqvae_dist.training.session import Session
+from vqvae_dist.training.stage import Stage
+from vqvae_dist.training.state import restore
+from vqvae_dist.training.tracking import Tracker
+
+
+def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> str:
+    """Train until ``schedule.steps`` or a stop; return ``completed`` or ``stopped``."""
+    run, runtime = session.run, session.runtime
+    if session.completed:
+        if runtime.is_main:
+            check_metrics(session)
+            say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
+        runtime.close()
+        return "completed"
+    state = "failed"
+    loop: Loop | None = None
+    try:
+        loop = open_loop(config, session, build)
+        while (state := loop.run()) == OUT_OF_MEMORY:
+            warning = session.halve_micro_batch(config.schedule, loop.progress.step)
+            loop.tracker.finish("stopped")
+            loop = None  # its model, optimizer and batches go before others come
+            runtime.accelerator.free_memory()
+            loop = open_loop(config, session, build)
+            loop.announce(warning)
+    except Exception as error:
+        state = "failed"
+        if session.owner:
+            note_failure(session, config, loop.progress if loop else Progress(), str(error))
+        raise
+    finally:
+        runtime.close()
+        if loop:
+            if state == "completed" and session.owner:
+                show_result(loop.stage, session, loop.tracker, step=config.schedule.steps)
+            loop.tracker.finish(state)
+    return state
+
+
+def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> Loop:
+    """Build the stage and take up the newest checkpoint, or begin."""
+    stage = build(session)
+    checkpoints = Checkpoints(session.run, keep_last=config.checkpoint.keep_last, of=session.name)
+    progress = restore(stage, checkpoints, session)
+    if session.owner:
+        check_metrics(session)
+        write_summary(config, session, progress, "running")  # it says which rows count before others are cut
+    tracker = Tracker(
+        session.run,
+        config,
+        identity=session.identity,
+        resume_step=progress.step,
+        attempt=session.attempt,
+        active=session.runtime.is_main,
+    )
+    return Loop(config, session, stage, checkpoints, tracker, progress)
+
+
+def check_metrics(session: Session) -> None:
+    """Say aloud where metrics.jsonl is not what earlier attempts wrote; nothing is computed from it."""
+    if not session.run.metrics_agree():
+        warn(f"{session.run.metrics_file}: damaged, some of its rows are not those that training wrote")
