@@ -63,7 +63,7 @@ class Plan:
     @property
     def slurm(self) -> Slurm:
         """The cluster of the profile."""
-        return Slurm(self.profile.slurm_conf)
+        return Slurm(self.profile.slurm_conf, job_name=self.name)
 
     @property
     def current(self) -> tuple[PlannedMember, ...]:

@@ -55,6 +55,10 @@ class Slurm:
     conf: str = ""
     """Path of its slurm.conf; empty takes the machine's own."""
 
+    job_name: str = ""
+    """Of the jobs that are ours (a stage's goes on after a hyphen); empty: all. A cluster hands ids out again when its
+    history was lost or they have run through, and another's job must not be taken for ours."""
+
     def states(self, job_ids: Iterable[str]) -> Answer:
         """The states of jobs: from the queue, and for those it has forgotten from one accounting query.
 
@@ -65,13 +69,15 @@ class Slurm:
         if not wanted:
             return Answer({}, True)
         arrays = ",".join(sorted({job_id.partition("_")[0] for job_id in wanted}, key=int))
-        queue = self.ask(["squeue", "--noheader", "--all", "--array", "--states=all", "-o", "%i|%T|%r", "-j", arrays])
+        queue = self.ask(
+            ["squeue", "--noheader", "--all", "--array", "--states=all", "-o", "%i|%T|%r|%j", "-j", arrays]
+        )
         answered = queue.returncode == 0 or "Invalid job id" in queue.stderr
-        jobs = parse_squeue(queue.stdout)
+        jobs = parse_squeue(queue.stdout, self.job_name)
         if wanted - jobs.keys():
-            columns = "JobID,State,ExitCode"
+            columns = "JobID,State,ExitCode,JobName"
             history = self.ask(["sacct", "-X", "--noheader", "--parsable2", "-o", columns, "-j", arrays])
-            jobs = parse_sacct(history.stdout) | jobs
+            jobs = parse_sacct(history.stdout, self.job_name) | jobs
         return Answer({job_id: jobs[job_id] for job_id in wanted & jobs.keys()}, answered)
 
     def ids_by_comment(self, comment: str) -> list[str]:
@@ -140,28 +146,33 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def parse_squeue(text: str) -> dict[str, JobState]:
-    """Lines of ``squeue -o "%i|%T|%r"``, one an element."""
+def parse_squeue(text: str, job_name: str = "") -> dict[str, JobState]:
+    """Lines of ``squeue -o "%i|%T|%r|%j"``, one an element; those of ``job_name`` alone, if given."""
     jobs = {}
-    for line in text.splitlines():
-        job_id, state, reason = [*line.strip().split("|", 2), "", ""][:3]
+    for job_id, state, reason in _rows_of(text, job_name):
         for element in expand_job_id(job_id):
             jobs[element] = JobState(state, "" if reason == "None" else reason)
     return jobs
 
 
-def parse_sacct(text: str) -> dict[str, JobState]:
-    """Lines of ``sacct -X --parsable2 -o JobID,State,ExitCode``."""
+def parse_sacct(text: str, job_name: str = "") -> dict[str, JobState]:
+    """Lines of ``sacct -X --parsable2 -o JobID,State,ExitCode,JobName``; those of ``job_name`` alone, if given."""
     jobs = {}
-    for line in text.splitlines():
-        parts = line.strip().split("|")
-        if len(parts) < 3 or "." in parts[0] or "+" in parts[0]:
+    for job_id, state, exit_code in _rows_of(text, job_name):
+        if "." in job_id or "+" in job_id:
             continue
-        word, _, rest = parts[1].partition(" ")
-        detail = rest if word == "CANCELLED" else f"exit {parts[2]}" if parts[2] not in ("0:0", "") else ""
-        for element in expand_job_id(parts[0]):
+        word, _, rest = state.partition(" ")
+        detail = rest if word == "CANCELLED" else f"exit {exit_code}" if exit_code not in ("0:0", "") else ""
+        for element in expand_job_id(job_id):
             jobs[element] = JobState(word, detail)
     return jobs
+
+
+def _rows_of(text: str, job_name: str) -> Iterator[tuple[str, str, str]]:
+    for line in text.splitlines():
+        parts = line.strip().split("|", 3)
+        if len(parts) == 4 and (not job_name or parts[3] == job_name or parts[3].startswith(f"{job_name}-")):
+            yield parts[0], parts[1], parts[2]
 
 
 def expand_job_id(text: str) -> Iterator[str]:

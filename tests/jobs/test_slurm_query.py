@@ -16,24 +16,24 @@ from jobs.slurm_query import (
 )
 
 SQUEUE = """\
-14_7|PENDING|JobArrayTaskLimit
-14_0|RUNNING|None
-14_1|PENDING|BeginTime
-14_2|COMPLETING|NonZeroExitCode
-15|PENDING|Dependency
-14_3|CANCELLED|None
+14_7|PENDING|JobArrayTaskLimit|lr-milestones
+14_0|RUNNING|None|lr-milestones
+14_1|PENDING|BeginTime|lr-milestones
+14_2|COMPLETING|NonZeroExitCode|lr-milestones
+15|PENDING|Dependency|lr-milestones
+14_3|CANCELLED|None|lr-milestones
 """
 
 SACCT = """\
-14_0|RUNNING|0:0
-14_1|REQUEUED|0:0
-14_2|FAILED|1:0
-14_3|CANCELLED by 1001|0:0
-14_4|NODE_FAIL|0:0
-14_5|OUT_OF_MEMORY|0:125
-14_[6-8%2]|PENDING|0:0
-15|COMPLETED|0:0
-15.batch|COMPLETED|0:0
+14_0|RUNNING|0:0|lr-milestones
+14_1|REQUEUED|0:0|lr-milestones
+14_2|FAILED|1:0|lr-milestones
+14_3|CANCELLED by 1001|0:0|lr-milestones
+14_4|NODE_FAIL|0:0|lr-milestones
+14_5|OUT_OF_MEMORY|0:125|lr-milestones
+14_[6-8%2]|PENDING|0:0|lr-milestones
+15|COMPLETED|0:0|lr-milestones
+15.batch|COMPLETED|0:0|lr-milestones
 """
 
 
@@ -52,6 +52,21 @@ def test_sacct_is_read_by_element_without_steps() -> None:
     assert jobs["14_5"] == JobState("OUT_OF_MEMORY", "exit 0:125")
     assert {"14_6", "14_7", "14_8"} <= jobs.keys()
     assert "15.batch" not in jobs
+
+
+def test_job_of_another_name_is_not_taken_for_ours() -> None:
+    """After a cluster lost its history it hands the same ids out again."""
+    lines = [
+        "14_0|RUNNING|None|lr",
+        "14_1|RUNNING|None|a | b",
+        "15|PENDING|Dependency|lr-report",
+        "16|RUNNING|None|lr2",
+    ]
+    queue = "\n".join(lines)
+    assert parse_squeue(queue, "lr").keys() == {"14_0", "15"}
+    assert parse_squeue(queue).keys() == {"14_0", "14_1", "15", "16"}
+    assert parse_sacct(SACCT, "lr-milestones") == parse_sacct(SACCT) != {}
+    assert parse_sacct(SACCT, "other") == {}
 
 
 @pytest.mark.parametrize("text", ["", "\n", "slurm_load_jobs error: Invalid job id specified\n"])
@@ -109,7 +124,7 @@ def test_queue_wins_over_accounting_and_accounting_is_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs = tmp_path / "bin"
-    fake_program(programs, "squeue", "echo '14_4|PENDING|BeginTime'")
+    fake_program(programs, "squeue", "echo '14_4|PENDING|BeginTime|lr-milestones'")
     fake_program(programs, "sacct", f"echo call >> {tmp_path}/calls; printf '%s' '{SACCT}'")
     monkeypatch.setenv("PATH", str(programs))
     answer = Slurm().states(["14_4", "14_2", "14_3", "99"])
@@ -121,7 +136,7 @@ def test_queue_wins_over_accounting_and_accounting_is_asked_once(
 
 def test_states_survive_missing_accounting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = tmp_path / "bin"
-    fake_program(programs, "squeue", "echo '14_0|RUNNING|None'")
+    fake_program(programs, "squeue", "echo '14_0|RUNNING|None|lr-milestones'")
     fake_program(programs, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
     monkeypatch.setenv("PATH", str(programs))
     answer = Slurm().states(["14_0", "14_1"])

@@ -154,12 +154,14 @@ def test_new_members_replace_the_chain_that_waits_for_the_old_ones(
     first = look(tmp_path, packed, '[grid]\n"optim.lr" = [1e-2]\n' + STAGES, profile=SLURM)
     record(first)
     submit_to_slurm(first.folder, first.plan, first.missing, first.stages)
-    (tmp_path / "squeue").write_text("10|RUNNING|None\n" + "".join(f"{n}|PENDING|Dependency\n" for n in (11, 12, 13)))
+    (tmp_path / "squeue").write_text(
+        "10|RUNNING|None|trial\n" + "".join(f"{n}|PENDING|Dependency|trial-stage\n" for n in (11, 12, 13))
+    )
     edited = look(tmp_path, packed, '[grid]\n"optim.lr" = [1e-2, 1e-3]\n' + STAGES, profile=SLURM)
     assert len(edited.missing) == 1
     record(edited)
     with (tmp_path / "squeue").open("a") as file:
-        file.write("14|PENDING|Priority\n")  # what the next submission will be called
+        file.write("14|PENDING|Priority|trial\n")  # what the next submission will be called
     submit_to_slurm(edited.folder, edited.plan, edited.missing, edited.stages)
     assert (tmp_path / "scancel").read_text() == "11 12 13\n"
     assert "--dependency=afterany:10:14" in (tmp_path / "sbatch.15").read_text()

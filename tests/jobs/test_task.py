@@ -108,7 +108,7 @@ def test_stopped_run_is_put_back_unless_it_is_ended_for_good(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: bool, slurm_says: str, requeued: int
 ) -> None:
     fake_program(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/scontrol')
-    fake_program(tmp_path / "bin", "squeue", f"echo '7_0|{slurm_says}|None'")
+    fake_program(tmp_path / "bin", "squeue", f"echo '7_0|{slurm_says}|None|trial'")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     bench.signals.warned = warned
     assert bench.run("stopped", place=ON_SLURM) == 0
@@ -143,7 +143,7 @@ def test_cancelled_run_that_was_warned_is_not_put_back(
 def test_refused_requeue_is_told(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_program(tmp_path / "bin", "scontrol", "echo 'Requested operation is presently disabled' >&2; exit 1")
     fake_program(tmp_path / "bin", "squeue", "exit 0")
-    fake_program(tmp_path / "bin", "sacct", "echo '7_0|COMPLETED|0:0'")
+    fake_program(tmp_path / "bin", "sacct", "echo '7_0|COMPLETED|0:0|trial'")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     Ledger(bench.folder.events_file).append("submitted", unit=bench.unit, job_id="7_0", executor="slurm")
     bench.signals.warned = True
