@@ -43,10 +43,10 @@ class Sweep:
     def submit(self, *options: str) -> str:
         return self.jobs("submit", str(self.file), "--profile", str(self.profile), *options)
 
-    def submit_and_train(self, *, until: int) -> list[str]:
-        """Submit and wait until every member is past a step; return the members' jobs, in order."""
+    def submit_and_train(self, *, until: int, first: int | None = None) -> list[str]:
+        """Submit and wait until every one of the ``first`` members is past a step; return their jobs, in order."""
         self.submit()
-        rows = self.members()
+        rows = self.members()[:first]
         self.wait(lambda: all(self.step(row["run_id"]) >= until for row in rows))
         return [row["job_id"] for row in rows]
 

@@ -13,10 +13,11 @@ from tests.slurm.sweeps import ONE, PATIENCE_S, Sweep, write_profile, write_swee
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(4 * PATIENCE_S)]
 
-FOUR = """
+NINE = """
 "tracking.mode" = "offline"
 [grid]
-"optim.lr" = [1e-3, 2e-3, 3e-3, 4e-3]
+"optim.lr" = [1e-3, 2e-3, 3e-3]
+"optim.milestones" = [[0.4], [0.6], [0.8]]
 """
 
 
@@ -39,14 +40,14 @@ def test_sweep_survives_preemption_requeue_a_dead_node_a_cancel_and_a_new_contro
 ) -> None:
     profile = a_node_each(tmp_path)
     quiet, rough = (
-        write_sweep(lab, tmp_path, name, data=data, rest=FOUR, steps=400, profile=profile)
+        write_sweep(lab, tmp_path, name, data=data, rest=NINE, steps=400, profile=profile)
         for name in ("quiet", "rough")
     )
     quiet.submit()
     quiet.wait()
-    assert quiet.states() == {"completed": 4}, quiet.log()
+    assert quiet.states() == {"completed": 9}, quiet.log()
 
-    preempted, struck, requeued, cancelled = rough.submit_and_train(until=30)
+    preempted, struck, requeued, cancelled = rough.submit_and_train(until=30, first=4)
     node = {job: lab.run("squeue", "-h", "-j", job, "-o", "%N") for job in (preempted, struck)}
     where = ("--partition=high", "--exclusive", f"--nodelist={node[preempted]}", "--output=/dev/null")
     lab.run("sbatch", *where, "--wrap=true")
@@ -59,14 +60,15 @@ def test_sweep_survives_preemption_requeue_a_dead_node_a_cancel_and_a_new_contro
     assert lab.start("--repair").returncode == 0
     rough.wait()
 
-    *survivors, gone = rough.members()
-    assert [row["state"] for row in survivors] == ["completed"] * 3, rough.log()
-    assert gone["state"] == "cancelled"
+    rows = rough.members()
+    survivors = rows[:3] + rows[4:]
+    assert [row["state"] for row in survivors] == ["completed"] * 8, rough.log()
+    assert rows[3]["state"] == "cancelled"
+    assert [row["attempts"] for row in rows] == [2, 2, 2, 1, 1, 1, 1, 1, 1]
     for row in survivors:
-        assert row["attempts"] == 2
         assert rough.weights(row["run_id"]) == quiet.weights(row["run_id"])
         assert len(wandb_ids(rough, row["run_id"])) == 1
-    assert len(rough.events("submitted")) == 4
+    assert len(rough.events("submitted")) == 9
     assert not lab.run("squeue", "-h")
 
 

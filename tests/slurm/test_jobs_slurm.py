@@ -15,10 +15,10 @@ from tests.slurm.sweeps import ONE, PATIENCE_S, ROOT, write_profile, write_sweep
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE_S)]
 
 
-TWO_BY_TWO = """
+THREE_BY_THREE = """
 [grid]
-"optim.lr" = [1e-3, 3e-3]
-"optim.milestones" = [[0.5], [0.8]]
+"optim.lr" = [1e-3, 2e-3, 3e-3]
+"optim.milestones" = [[0.4], [0.6], [0.8]]
 [pipeline]
 then = ["extract-codes", "train-pixelcnn", "generate", "report"]
 [pipeline.train-pixelcnn]
@@ -32,12 +32,12 @@ then = ["extract-codes", "train-pixelcnn", "generate", "report"]
 def test_one_submit_trains_an_array_and_ends_with_a_picture_and_a_report(
     cluster: Cluster, data: Path, tmp_path: Path
 ) -> None:
-    sweep = write_sweep(cluster, tmp_path, "grid", data=data, rest=TWO_BY_TWO, profile="one_machine")
+    sweep = write_sweep(cluster, tmp_path, "grid", data=data, rest=THREE_BY_THREE, profile="one_machine")
     sweep.submit()
     assert len({row["job_id"].partition("_")[0] for row in sweep.members()}) == 1  # one array
 
     sweep.wait()
-    assert sweep.states() == {"completed": 8}, sweep.log()
+    assert sweep.states() == {"completed": 13}, sweep.log()
     best = json.loads((sweep.folder / "best.json").read_text())
     values = {row["run_id"]: row["best"]["value"] for row in sweep.members()}
     assert best["choice"] == max(values, key=values.__getitem__)
@@ -45,7 +45,7 @@ def test_one_submit_trains_an_array_and_ends_with_a_picture_and_a_report(
     assert (sweep.folder / "report.html").is_file()
 
     assert "nothing to submit" in sweep.submit()
-    assert len(sweep.events("submitted")) == 8
+    assert len(sweep.events("submitted")) == 13
 
 
 def test_two_nodes_of_two_tasks_train_as_one_process_does(cluster: Cluster, data: Path, tmp_path: Path) -> None:
