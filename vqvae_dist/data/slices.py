@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data_tools.console import CommandError, UsageError
-from data_tools.slicefile import SliceReader
+from data_tools.slicefile import SliceReader, scale_to_unit
 from vqvae_dist.config import DataConfig
 from vqvae_dist.counter_random import keys, uniforms
 from vqvae_dist.data.order import SampleOrder
@@ -60,11 +60,11 @@ class TrainingSlices:
             raise UsageError(f"{path}: no slices in split {config.train_split!r} (data.train_split)")
         counts = tuple(len(rows) for _, rows in self.groups)
         self.order = SampleOrder(counts, seed=seed, batch_size=batch_size)
-        self.memory: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
+        self.memory: dict[str, dict[int, npt.NDArray[Any]]] = {}
         self.boxes: dict[tuple[str, int], tuple[int, int, int, int]] = {}
         if config.preload == "ram":
             for group, rows in self.groups:
-                self.memory[group.name] = {int(row): self.reader.scaled(group.name, int(row)) for row in rows}
+                self.memory[group.name] = {int(row): self.reader.read(group.name, int(row)) for row in rows}
 
     def __getitem__(self, step: int) -> SliceBatch:
         plan = self.order.at(step)
@@ -72,28 +72,33 @@ class TrainingSlices:
         mine = slice(self.rank * self.share, (self.rank + 1) * self.share)
         places = plan.positions[mine]
         chosen = [int(rows[row]) for row in plan.rows[mine]]
-        images = [self._image(group.name, row, int(place)) for row, place in zip(chosen, places, strict=True)]
+        sides = (min(side, self.config.crop or side) for side in (group.height, group.width))
+        images = np.empty((len(chosen), 1, *sides), np.float32)
+        for image, row, place in zip(images, chosen, places, strict=True):
+            self._fill(image[0], group.name, row, int(place))
         return SliceBatch(
-            torch.from_numpy(np.stack(images)[:, None]),
+            torch.from_numpy(images),
             torch.from_numpy(keys(self.seed, KEY_STREAM, places)),
             [f"{group.name}:{row}" for row in chosen],
         )
 
-    def _image(self, group: str, row: int, place: int) -> npt.NDArray[np.float32]:
+    def _fill(self, image: npt.NDArray[np.float32], group: str, row: int, place: int) -> None:
+        """Put a slice, or a window of it, scaled, into ``image`` (H, W)."""
         stored = self.memory.get(group, {}).get(row)
-        image = self.reader.scaled(group, row) if stored is None else stored
+        raw = self.reader.read(group, row) if stored is None else stored
         if self.config.crop:
-            image = self._crop(group, row, image, place)
+            raw = self._crop(group, row, raw, place)
         if self.config.augment == "flip" and uniforms(self.seed, FLIP_STREAM, np.array([place]))[0] < 0.5:
-            image = image[:, ::-1]
-        return np.ascontiguousarray(image)
+            raw = raw[:, ::-1]
+        scale_to_unit(raw, self.reader.index(group).window[row], out=image)
 
-    def _crop(self, group: str, row: int, image: npt.NDArray[np.float32], place: int) -> npt.NDArray[np.float32]:
-        """A window of ``crop`` pixels inside the head's box, or around it where the box is smaller."""
+    def _crop(self, group: str, row: int, image: npt.NDArray[Any], place: int) -> npt.NDArray[Any]:
+        """A window of ``crop`` stored pixels inside the head's box, or around it where the box is smaller."""
         box = self.boxes.get((group, row))
         if box is None:
-            noisy = bool(self.reader.index(group).noisy_air[row])
-            box = self.boxes[group, row] = head_box(image, noisy)
+            index = self.reader.index(group)
+            box = head_box(scale_to_unit(image, index.window[row]), bool(index.noisy_air[row]))
+            self.boxes[group, row] = box
         u, v = uniforms(self.seed, CROP_STREAM, np.array([2 * place, 2 * place + 1]))
         top = _window(box[0], box[1], image.shape[0], self.config.crop, u)
         left = _window(box[2], box[3], image.shape[1], self.config.crop, v)

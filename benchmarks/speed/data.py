@@ -1,0 +1,131 @@
+"""Packing beside decoding alone, and shuffled batches beside ImageFolder and a plain memory map."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from benchmarks.speed.row import Options, Row
+from benchmarks.speed.stages import phantoms
+from data_tools.pack import pack
+from data_tools.settings import PackSettings
+from data_tools.slicefile import SliceReader
+from vqvae_dist.config import DataConfig
+from vqvae_dist.data.slices import TrainingSlices
+
+SIZE, SUBJECTS, SLICES = 288, 80, 20
+BATCH = 32
+SECONDS = 3.0
+"""Each way of reading runs for so long."""
+
+
+def rows(options: Options) -> list[Row]:
+    """Slices a second."""
+    folder = phantoms(options.work, subjects=SUBJECTS, slices=SLICES, size=SIZE)
+    files = sorted(folder.rglob("*.png"))
+    cores = len(os.sched_getaffinity(0))
+    decoding = max(decode_rate(files, cores) for _ in range(2))
+    packed = options.work / "packed.h5"
+    packing = max(pack_rate(folder, packed, len(files)) for _ in range(2))
+    ours, plain, mapped = shuffled(packed), image_folder(folder, cores), memory_map(packed, options.work)
+    of = f"{SIZE}x{SIZE} PNG, {len(files)} slices"
+    return [
+        Row(
+            f"packing, {of}",
+            packing,
+            "slices/s",
+            f"decoding alone, {cores} processes",
+            decoding,
+            packing / decoding,
+            ">= 0.8",
+        ),
+        Row(
+            f"shuffled batches of {BATCH}, {of}",
+            ours,
+            "slices/s",
+            f"ImageFolder, {cores} workers",
+            plain,
+            ours / plain,
+            ">= 20",
+        ),
+        Row(f"shuffled batches of {BATCH}, {of}", ours, "slices/s", "numpy.memmap", mapped, ours / mapped, ">= 0.5"),
+    ]
+
+
+def decode_rate(files: list[Path], cores: int) -> float:
+    """PNG to array in one process a core, nothing sent back."""
+    with multiprocessing.get_context("forkserver").Pool(cores) as pool:
+        pool.map(_decode, files[:cores])  # processes are there
+        began = time.perf_counter()
+        pool.map(_decode, files, chunksize=32)
+        return len(files) / (time.perf_counter() - began)
+
+
+def _decode(file: Path) -> int:
+    with Image.open(file) as image:
+        return int(np.asarray(image)[0, 0])
+
+
+def pack_rate(folder: Path, output: Path, count: int) -> float:
+    """The whole command in this process: decode, checksum, write, fsync, rename."""
+    began = time.perf_counter()
+    pack(PackSettings(src=(folder,), output=output, overwrite=True, min_foreground=0.0))
+    return count / (time.perf_counter() - began)
+
+
+def rate_of(batches: Iterator[torch.Tensor]) -> float:
+    """Slices a second of (b, 1, H, W) batches in [0, 1], each touched; the first is not counted."""
+    next(batches)
+    began, slices = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < SECONDS:
+        slices += len(next(batches))
+    return slices / passed
+
+
+def shuffled(packed: Path) -> float:
+    """The suite's loader in this process: read, checked against fletcher32, scaled."""
+    source = TrainingSlices(
+        str(packed), DataConfig(path=str(packed), crop=0), seed=0, batch_size=BATCH, rank=0, share=BATCH
+    )
+    return rate_of(source[step].images for step in range(10**9))
+
+
+def image_folder(folder: Path, cores: int) -> float:
+    """torchvision's ImageFolder behind a DataLoader."""
+    to_tensor = transforms.Compose([transforms.Grayscale(), transforms.ToTensor()])
+    loader = DataLoader(ImageFolder(str(folder), to_tensor), BATCH, shuffle=True, num_workers=cores)
+
+    def endless() -> Iterator[torch.Tensor]:
+        while True:
+            yield from (images for images, _ in loader)
+
+    return rate_of(endless())
+
+
+def memory_map(packed: Path, work: Path) -> float:
+    """Random rows of an uncompressed array on disk, divided by 255."""
+    with SliceReader(packed) as reader:
+        (group,) = reader.groups
+        images = np.stack(list(reader.read_rows(group.name, np.arange(group.count))))
+    np.save(work / "images.npy", images)
+    mapped = np.load(work / "images.npy", mmap_mode="r")
+    random = np.random.default_rng(0)
+
+    def endless() -> Iterator[torch.Tensor]:
+        while True:
+            order = random.permutation(len(mapped))
+            for first in range(0, len(order) - BATCH, BATCH):
+                chosen = mapped[order[first : first + BATCH]]
+                yield torch.from_numpy(chosen).float().div_(255).unsqueeze(1)
+
+    return rate_of(endless())

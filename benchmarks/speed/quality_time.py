@@ -1,0 +1,107 @@
+"""Seconds from the start of a training to a held-out foreground SSIM, ours beside MONAI's VQVAE.
+
+Both train on the same crops with the same loss, learning rate and warm-up, from the same networks' sizes; validation
+stops the clock. The peer gets PATIENCE times what ours took to the first threshold; where it has not arrived by then
+the ratio is a lower bound, and the row says how far it came.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.peers import MonaiPeer
+from benchmarks.speed.row import Options, Row
+from benchmarks.speed.stages import fast_precision, vqvae_stage
+from vqvae_dist.training.losses import vqvae_losses
+from vqvae_dist.training.optim import lr_at
+from vqvae_dist.training.vqvae import VQVAEStage
+from vqvae_dist.training.vqvae_validation import scoring
+
+THRESHOLDS = (0.86, 0.90, 0.92)
+STEPS = 1000
+EVERY = 25
+PATIENCE = {True: 5.0, False: 25.0}
+"""By whether the benchmark is quick."""
+
+
+def rows(options: Options) -> list[Row]:
+    """A row for each threshold; needs real slices."""
+    if options.data is None:
+        raise RuntimeError("needs --data, packed real slices")
+    ours = reached(options, options.data)
+    limit = PATIENCE[options.quick] * ours[THRESHOLDS[0]]
+    best, arrived = peer_reached(options, options.data, limit)
+    found = []
+    for threshold in THRESHOLDS:
+        if threshold not in ours:
+            continue
+        there = arrived.get(threshold, limit)
+        peer = "MONAI VQVAE, bf16" if threshold in arrived else f"MONAI VQVAE, bf16: at {best:.3f} when it was stopped"
+        name = f"time to foreground SSIM {threshold:.2f} (validate)"
+        found.append(Row(name, ours[threshold], "s", peer, there, there / ours[threshold], ">= 5"))
+    return found
+
+
+def reached(options: Options, data: Path) -> dict[float, float]:
+    """Seconds of ours to each threshold, compilation included, validation left out; from the best preset."""
+    began = time.perf_counter()
+    settings = {"precision.mixed": fast_precision(options.device), "precision.compile": "on", "schedule.steps": STEPS}
+    stage = vqvae_stage(data, options.work / "quality", settings)
+    found: dict[float, float] = {}
+    paused = 0.0
+    for step, batch in zip(range(STEPS), stage.batches(range(STEPS)), strict=True):
+        stage.train_step(step, batch)
+        if (step + 1) % EVERY == 0:
+            now = time.perf_counter()
+            note(found, stage.validate().get("ssim_foreground") or 0.0, now - began - paused)
+            paused += time.perf_counter() - now
+        if len(found) == len(THRESHOLDS):
+            break
+    return found
+
+
+def note(found: dict[float, float], score: float, seconds: float) -> None:
+    """Write down when a threshold was passed first."""
+    for threshold in THRESHOLDS:
+        if score >= threshold:
+            found.setdefault(threshold, seconds)
+
+
+def peer_reached(options: Options, data: Path, limit: float) -> tuple[float, dict[float, float]]:
+    """The peer's best score within ``limit`` seconds, and its seconds to each threshold."""
+    stage = vqvae_stage(data, options.work / "peer", {"precision.mixed": "no", "schedule.steps": STEPS})
+    torch.manual_seed(0)
+    model = MonaiPeer(stage.config.model, 0.99).to(options.device).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.config.optim.lr)
+    found: dict[float, float] = {}
+    best, paused, began = 0.0, 0.0, time.perf_counter()
+    for step, batch in zip(count(), stage.batches(range(10**6)), strict=False):
+        images = batch.images.to(options.device)
+        for group in optimizer.param_groups:
+            group["lr"] = lr_at(step, stage.config.optim, (), stage.config.warmup)
+        with torch.autocast(options.device, dtype=torch.bfloat16):
+            output = model(images)
+        optimizer.zero_grad()
+        vqvae_losses(images, output, stage.config.loss, 0.0).total.backward()
+        optimizer.step()
+        seconds = time.perf_counter() - began - paused
+        if (step + 1) % EVERY == 0 or seconds > limit:
+            now = time.perf_counter()
+            score = validated(stage, model)
+            best = max(best, score)
+            note(found, score, seconds)
+            paused += time.perf_counter() - now
+        if seconds > limit or len(found) == len(THRESHOLDS):
+            break
+    return best, found
+
+
+def validated(stage: VQVAEStage, model: nn.Module) -> float:
+    """Foreground SSIM over the validate split."""
+    with scoring(model) as scored:
+        return stage.validation.scores(scored)["ssim_foreground"] or 0.0  # type: ignore[arg-type]
