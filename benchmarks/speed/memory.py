@@ -27,9 +27,13 @@ def quantizer_row(options: Options) -> Row:
     B, D, K, side = 16, 64, 512, SIDE // 4
     quantizer = Quantizer(K, D, init="normal").to(options.device)
     with torch.no_grad():
-        z_e = torch.randn(B, D, side, side, device=options.device)
+        z_e = torch.randn(B, D, side, side, device=options.device).to(
+            memory_format=torch.channels_last
+        )  # the encoder's
         keys = torch.arange(B, device=options.device)
-        quantizer(z_e[:1, :, :8, :8].contiguous(), keys[:1], 0)  # what is loaded at the first call
+        quantizer(
+            z_e[:1, :, :8, :8].contiguous(memory_format=torch.channels_last), keys[:1], 0
+        )  # what is loaded at the first call
         with measured_memory(options.device) as memory:
             output = quantizer(z_e, keys, 0)
     outputs = sum(tensor.numel() * tensor.element_size() for tensor in (output.z_q, output.codes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +76,8 @@ def measured_memory(device: str) -> Iterator[Memory]:
         yield memory
         memory.peak = torch.cuda.max_memory_allocated()
     else:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, so that it is not used again unseen
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
         before = _resident("VmRSS")
         yield memory

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from vqvae_dist.models.quantizer import CodeStatistics, Quantizer, QuantizerOutput
+from vqvae_dist.models.quantizer import CodeStatistics, Quantizer, QuantizerOutput, straight_through
 
 
 def levels_of(K: int, D: int) -> int | None:
@@ -39,9 +39,10 @@ class FSQ(Quantizer):
             bounded = self._bound(flat)
             places = self.levels ** torch.arange(D, device=flat.device)
             index = ((bounded.detach().round() + self.levels // 2).long() * places).sum(1)
-            code, scaled = self.weight[index], bounded / (self.levels // 2)
-            z_q = (scaled + (code - scaled).detach()).reshape(B, h, w, D).permute(0, 3, 1, 2)
-            statistics = None if keys is None else self._statistics(scaled.detach(), index, code, keys)
+            scaled = bounded / (self.levels // 2)
+            code, errors = straight_through(scaled, self.weight, index)
+            z_q = code.reshape(B, h, w, D).permute(0, 3, 1, 2)
+            statistics = None if keys is None else self._statistics(scaled.detach(), index, errors.detach(), keys)
             zero = flat.new_zeros(())
             return QuantizerOutput(z_q, index.reshape(B, h, w), zero, zero, statistics, None)
 

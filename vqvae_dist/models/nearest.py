@@ -9,7 +9,7 @@ CHUNK = 2**22
 """Most distances held at once: 16 MiB in float32, however many positions and codes there are."""
 
 ROWS = 2**16
-"""Rows converted to float64 at once."""
+"""Rows that are worked on at once where a copy of all would be large."""
 
 
 def nearest(flat: Tensor, codebook: Tensor) -> Tensor:

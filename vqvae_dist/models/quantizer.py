@@ -7,15 +7,16 @@ skipped steps all leave the same codebook.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.kmeans import kmeans
-from vqvae_dist.models.nearest import code_sums, nearest
+from vqvae_dist.models.nearest import ROWS, code_sums, nearest
 
 REVIVALS = 64
 """Most codes revived a step: what a rank offers as new places, and sends to the others."""
@@ -131,12 +132,13 @@ class Quantizer(nn.Module):
             if not self.is_ready:
                 return self._pass_through(z, flat, keys, samples)
             index = nearest(flat.detach(), self.weight.detach())
-            code = F.embedding(index, self.weight)
-            commitment = F.mse_loss(flat, code.detach())
-            codebook = F.mse_loss(code, flat.detach()) if self.kind == "gradient" else commitment.new_zeros(())
-            quantized = GRADIENTS[self.gradient](flat, code.detach())
+            quantized, errors = GRADIENTS[self.gradient](flat, self.weight.detach(), index)
+            commitment = errors.mean() / D
+            codebook = commitment.new_zeros(())
+            if self.kind == "gradient":
+                codebook = F.mse_loss(F.embedding(index, self.weight), flat.detach())
             z_q = quantized.reshape(B, h, w, D).permute(0, 3, 1, 2)
-            statistics = None if keys is None else self._statistics(flat.detach(), index, code.detach(), keys)
+            statistics = None if keys is None else self._statistics(flat.detach(), index, errors.detach(), keys)
             return QuantizerOutput(z_q, index.reshape(B, h, w), commitment, codebook, statistics, None)
 
     def _pass_through(self, z: Tensor, flat: Tensor, keys: Tensor | None, samples: int) -> QuantizerOutput:
@@ -150,9 +152,8 @@ class Quantizer(nn.Module):
         passed = flat.reshape(B, h, w, D).permute(0, 3, 1, 2)
         return QuantizerOutput(passed, z.new_zeros(B, h, w, dtype=torch.int64), zero, unused, None, drawn)
 
-    def _statistics(self, flat: Tensor, index: Tensor, code: Tensor, keys: Tensor) -> CodeStatistics:
+    def _statistics(self, flat: Tensor, index: Tensor, errors: Tensor, keys: Tensor) -> CodeStatistics:
         counts = torch.bincount(index, minlength=self.K).to(flat.dtype)
-        errors = (flat - code).square().sum(1)
         # Gumbel-top-k: the highest log(weight) + Gumbel noise is a draw without replacement by weight (Vieira 2014).
         noise = -torch.log(-torch.log(cell_uniforms(keys, len(flat) // len(keys)).flatten()))
         best = torch.topk(errors.log() + noise.to(flat.dtype), min(REVIVALS, len(flat)))
@@ -202,20 +203,44 @@ class Quantizer(nn.Module):
             self.revived += len(dead)
 
 
-def straight_through(z: Tensor, code: Tensor) -> Tensor:
-    """The code forward, the identity backward (Bengio et al. 2013)."""
-    return z + (code - z).detach()
+class StraightThrough(torch.autograd.Function):
+    """The code forward, the identity backward (Bengio et al. 2013), and the squared error (N,) of each position.
+
+    Beside its inputs and outputs it holds no (positions x width) tensor forward, and one, the gradient, backward.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """``z`` (N, D), ``weight`` (K, D), ``index`` (N,) to codes (N, D) and errors (N,)."""
+        code = F.embedding(index, weight)
+        pairs = zip(z.split(ROWS), code.split(ROWS), strict=True)
+        errors = torch.cat([(a - b).square_().sum(1) for a, b in pairs])
+        ctx.save_for_backward(z, code)
+        return code, errors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_code: Tensor, to_errors: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of z."""
+        z, code = ctx.saved_tensors
+        return (z - code).mul_(2.0 * to_errors[:, None]).add_(to_code), None, None
 
 
-def rotation(z: Tensor, code: Tensor) -> Tensor:
+def straight_through(z: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The code forward, the identity backward; and squared errors (N,)."""
+    quantized, errors = StraightThrough.apply(z, weight, index)
+    return quantized, errors
+
+
+def rotation(z: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """The code as a fixed rotation and scaling of z (Fifty et al. 2024, "Restructuring vector quantization")."""
+    code = F.embedding(index, weight)
     z_norm = z.detach().norm(dim=1, keepdim=True).clamp_min(1e-6)
     code_norm = code.norm(dim=1, keepdim=True).clamp_min(1e-6)
     a, b = z.detach() / z_norm, code / code_norm
     r = F.normalize(a + b, dim=1)
     rotated = z - 2 * r * (r * z).sum(1, keepdim=True) + 2 * b * (a * z).sum(1, keepdim=True)
-    turned: Tensor = rotated * (code_norm / z_norm)
-    return turned
+    return rotated * (code_norm / z_norm), (z - code).square().sum(1)
 
 
 GRADIENTS = {"straight_through": straight_through, "rotation": rotation}

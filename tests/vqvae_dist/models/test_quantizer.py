@@ -115,25 +115,37 @@ def test_initialised_codebook_is_ready_after_loading() -> None:
 
 def test_straight_through_gradient_is_the_identity() -> None:
     z = torch.randn(5, 3, requires_grad=True)
-    code, gradient = torch.randn(5, 3), torch.randn(5, 3)
-    value = straight_through(z, code)
-    value.backward(gradient)
-    torch.testing.assert_close(value.detach(), code)
+    codes, gradient = torch.randn(4, 3), torch.randn(5, 3)
+    index = torch.tensor([0, 3, 1, 1, 2])
+    value, errors = straight_through(z, codes, index)
+    assert torch.equal(value, codes[index])
+    value.backward(gradient, retain_graph=True)
     assert z.grad is not None
     assert torch.equal(z.grad, gradient)
+    (to_z,) = torch.autograd.grad(errors.sum(), z)
+    torch.testing.assert_close(errors.detach(), (z - codes[index]).square().sum(1).detach())
+    torch.testing.assert_close(to_z, 2 * (z - codes[index]).detach())
+
+
+def test_gradients_of_the_straight_through_step_are_those_of_differences() -> None:
+    z = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    codes, index = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
+    assert torch.autograd.gradcheck(lambda z: straight_through(z, codes, index)[1], z)
 
 
 def test_rotation_gives_the_code_and_turns_the_gradient_by_the_angle_between() -> None:
     z = torch.randn(5, 3, requires_grad=True)
     code, gradient = torch.randn(5, 3), torch.randn(5, 3)
-    value = rotation(z, code)
+    index = torch.arange(5)
+    value, errors = rotation(z, code, index)
+    torch.testing.assert_close(errors, (z - code).square().sum(1))
     value.backward(gradient)
     torch.testing.assert_close(value.detach(), code, rtol=1e-5, atol=1e-5)
     scale = code.norm(dim=1) / z.detach().norm(dim=1)
     assert z.grad is not None
     torch.testing.assert_close(z.grad.norm(dim=1), gradient.norm(dim=1) * scale)
     # A gradient along the code comes out along z: the angle between gradient and code is kept.
-    (turned,) = torch.autograd.grad(rotation(z, code), z, code)
+    (turned,) = torch.autograd.grad(rotation(z, code, index)[0], z, code)
     torch.testing.assert_close(F.cosine_similarity(turned, z.detach()), torch.ones(5))
 
 
