@@ -3,8 +3,8 @@
     python -m benchmarks.datasets --mri FOLDER [--only NAME ...] [--steps 4000]
 
 FOLDER holds one folder a source (SOURCES below), with ``train`` and ``test`` in each. For every source: pack, verify,
-train, evaluate on test, reconstruct. Writes docs/results/datasets.json and a picture a source, and prints the table;
-a picture shows reconstructions above their error maps (never originals).
+train, evaluate on test, reconstruct. Writes docs/results/datasets_STEPS.json and a picture a source, and prints the
+table; a picture shows reconstructions above their error maps (never originals).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PICTURED = 4
 
 
 def main() -> None:
-    """Measure, print the table, and write docs/results/datasets.json and the pictures."""
+    """Measure, print the table, and write docs/results/datasets_STEPS.json and the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mri", type=Path, required=True, help="folder of sources")
     parser.add_argument("--only", nargs="*", default=[*SOURCES, CROSS_SCANNER[0]])
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/datasets"), help="where runs go (not committed)")
     options = parser.parse_args()
     results = ROOT / "docs" / "results"
-    file = results / "datasets.json"
+    file = results / f"datasets_{options.steps}.json"
     rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     for name in options.only:
         rows[name] = measure(name, options.mri, options.runs, options.steps, results / "pictures")

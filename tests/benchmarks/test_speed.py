@@ -1,0 +1,57 @@
+"""The command that makes every figure of speed again: its rows, and what it says where one can't be made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main, number
+from benchmarks.machine import commit
+from benchmarks.speed.row import measured_memory
+
+KEYS = {"name", "value", "unit", "peer", "peer_value", "ratio", "target", "command", "machine", "commit"}
+
+
+@pytest.mark.slow
+def test_a_row_has_its_figure_its_peer_and_where_it_comes_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "benchmarks.json"
+    assert main(["--quick", "--only", "starting", "--output", str(output)]) == 0
+    rows = json.loads(output.read_text())
+    assert [row["name"] for row in rows] == ["python -m jobs status --help", "python -m data_tools --help"]
+    for row in rows:
+        assert row.keys() >= KEYS
+        assert row["ratio"] == pytest.approx(row["value"] / row["peer_value"])
+        assert row["commit"] == commit()
+        assert f"| {row['name']} | {number(row['value'])} s |" in capsys.readouterr().out or row is not rows[0]
+
+
+@pytest.mark.slow
+def test_a_measurement_that_cannot_be_made_is_named_and_keeps_the_rows_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "benchmarks.json"
+    output.write_text('[{"name": "a", "value": 1, "unit": "s", "peer": "-", "peer_value": null, "ratio": null, '
+                      '"target": "-", "measurement": "memory", "device": "cpu"}]')  # fmt: skip
+    assert main(["--only", "quality_time", "--output", str(output)]) == 1
+    said = capsys.readouterr()
+    assert "quality_time is left out: RuntimeError: needs --data, packed real slices" in said.err
+    assert [row["name"] for row in json.loads(output.read_text())] == ["a"]
+
+
+def test_unknown_measurements_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--only", "sampler"])
+    assert "--only sampler: one of vqvae_step" in capsys.readouterr().err
+
+
+def test_memory_of_a_block_is_what_it_held_at_a_time() -> None:
+    with measured_memory("cpu") as memory:
+        for _ in range(3):
+            held = bytearray(60_000_000)
+            held[::4096] = b"x" * len(held[::4096])
+            del held
+    assert 0.055e9 < memory.above < 0.09e9
