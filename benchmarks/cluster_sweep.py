@@ -25,6 +25,9 @@ MARKS = ("<!-- transcript -->\n", "<!-- end of transcript -->\n")
 RESULT = ROOT / "docs" / "results" / "cluster_sweep.json"
 WORK = ROOT / "runs" / "cluster_sweep"
 PROFILE = "one_machine"
+LOOK_AT = 20
+"""The step at which the queue and the sweep's status are shown."""
+STAGES = ("extract-codes", "train-pixelcnn", "generate", "report")
 DRY_RUN_LINES = 48
 
 
@@ -46,7 +49,8 @@ def main() -> None:
     transcript.run("python -m jobs status cluster")
     transcript.run("python -m jobs best cluster")
     transcript.run("ls runs/cluster runs/cluster/pipeline/*/ runs/cluster/pipeline/*/Pic")
-    transcript.run("sacct -X --format=JobID%12,JobName%24,NodeList%8,NTasks,AllocTRES%44,State,ExitCode")
+    names = ",".join(["cluster", *(f"cluster-{stage}" for stage in STAGES)])
+    transcript.run(f"sacct -X --name={names} --format=JobID%8,JobName%24,NodeList%8,AllocTRES%44,State%10,Elapsed")
     rows = json.loads(transcript.quietly("python -m jobs status cluster --json"))
     states = {row["state"] for row in rows}
     pictures = [*WORK.glob("runs/cluster/pipeline/*/Pic/PixelCNN_generate.jpg"), WORK / "runs/cluster/report.html"]
@@ -84,7 +88,7 @@ class Transcript:
 
     def run(self, command: str, *, lines: int | None = None) -> None:
         """Run a shell command and keep what it printed, at most ``lines`` of it; its failure ends everything."""
-        printed = self.quietly(command).replace(f"{ROOT}/", "").replace(str(sys.executable), "python")
+        printed = self.quietly(command).replace(f"{ROOT}/", "").replace(str(ROOT), ".")
         said = [line.rstrip() for line in printed.splitlines()]
         if lines and len(said) > lines:
             said = [*said[:lines], f"... {len(said) - lines} more lines"]
@@ -106,11 +110,11 @@ def watch(transcript: Transcript) -> int:
     while True:
         queue = transcript.quietly("squeue --noheader --array --name=cluster --states=RUNNING -o %i").split()
         most = max(most, len(queue))
-        if len(queue) == 4 and not shown:
+        rows: list[dict[str, Any]] = json.loads(transcript.quietly("python -m jobs status cluster --json"))
+        if not shown and len(queue) == 4 and max(row["step"] or 0 for row in rows) >= LOOK_AT:
             transcript.run("squeue --array --format='%.10i %.24j %.9T %.5D %.22R'")
             transcript.run("python -m jobs status cluster")
             shown = True
-        rows: list[dict[str, Any]] = json.loads(transcript.quietly("python -m jobs status cluster --json"))
         if not {row["state"] for row in rows} & {"pending", "running", "requeued"}:
             return most
         time.sleep(2)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 
 from data_tools.pack import pack
 from data_tools.phantom import phantom
@@ -46,6 +47,7 @@ def vqvae_stage(data: Path, run: Path, settings: dict[str, Any], *, preset: str 
     fixed = {"data.path": str(data), "output_dir": str(run), "tracking.mode": "disabled", "schedule.steps": 100_000}
     layers = [preset_layer(preset), Layer("benchmark", nest({**fixed, **settings}))]
     config = compose(VQVAEConfig, *layers)
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process has one, and refuses another precision
     session = open_session(
         config, stage="train-vqvae", digest=SliceReader(data).digest, work=1e15, fresh=False, attempt=Attempt()
     )
