@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError
 from vqvae_dist.config import check, config
-from vqvae_dist.config_io import Layer, did_you_mean, preset_layer, toml_layer
+from vqvae_dist.config_io import Layer, did_you_mean, in_words, preset_layer, toml_layer
 
 T = TypeVar("T")
 
@@ -238,9 +238,5 @@ def _explain(kind: type[Any], error: ValidationError) -> str:
         return f"{key} is missing"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    wanted = " or ".join(_wanted(problem) for problem in error.errors() if problem["loc"][:1] == first["loc"][:1])
+    wanted = " or ".join(in_words(problem) for problem in error.errors() if problem["loc"][:1] == first["loc"][:1])
     return f"{key} must be {wanted}, got {json.dumps(first['input'])}"
-
-
-def _wanted(problem: Any) -> str:
-    return str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")

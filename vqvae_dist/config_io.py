@@ -176,11 +176,11 @@ def _explain(kind: type[TrainConfig], error: ValidationError, layers: tuple[Laye
         example = json.dumps(defaults[key] or ("this", "that"))
         return f"{source}: {key} must be a list like {example}, got {json.dumps(flatten(layer.values).get(key))}"
     # Where a whole number or any number is taken, pydantic complains twice; the last says what is enough.
-    wanted = _in_words([problem for problem in problems if _setting(problem, known) == key][-1])
+    wanted = in_words([problem for problem in problems if _setting(problem, known) == key][-1])
     return f"{source}: {key} must be {wanted}, got {json.dumps(first['input'])}"
 
 
-def _in_words(problem: Any) -> str:
+def in_words(problem: Any) -> str:
     """What pydantic would take, as said to a user: ``a whole number``, ``'none' or 'layer'``."""
     return _IN_WORDS.get(problem["type"]) or str(problem["msg"]).removeprefix("Input should be ")
 
@@ -191,6 +191,9 @@ _IN_WORDS = {
     "bool_type": "true or false",
     "string_type": "a text in quotes",
     "dataclass_type": "a table of settings",
+    "dict_type": "a table of settings",
+    "list_type": "a list",
+    "tuple_type": "a list",
 }
 
 

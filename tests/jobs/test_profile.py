@@ -38,11 +38,11 @@ def test_working_folder_comes_before_the_package(tmp_path: Path, monkeypatch: py
         ('partition = "gpu"', "executor is missing"),
         ('executor = "slrum"', "executor must be 'local' or 'slurm', got \"slrum\""),
         ('executor = "slurm"\nnodes = 0', "nodes must be 1 or more, got 0"),
-        ('executor = "slurm"\ntimeout_min = "1h"', 'timeout_min must be integer, got "1h"'),
+        ('executor = "slurm"\ntimeout_min = "1h"', 'timeout_min must be a whole number, got "1h"'),
         ('executor = "slurm"\ngpus_per_node = "auto"', "gpus_per_node must be a number with executor slurm"),
         ('executor = "local"\nnodes = 2', "nodes must be 1 with executor local"),
         ('executor = "slurm"\n[sbatch]\nntasks_per_node = 3', "sbatch must be options that the profile's own keys"),
-        ('executor = "slurm"\n[env]\nA = 1', "env.A must be string, got 1"),
+        ('executor = "slurm"\n[env]\nA = 1', "env.A must be a text in quotes, got 1"),
     ],
 )
 def test_wrong_profile_is_refused_in_words(tmp_path: Path, text: str, message: str) -> None:

@@ -90,7 +90,7 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
         ('[grid]\n"optim.lrr" = [1e-3]', "unknown setting optim.lrr; did you mean optim.lr?"),
         ('[grid]\n"optim.lr" = ["fast"]', 'optim.lr must be a number, got "fast"'),
         ('[grid]\n"optim.lr" = []', "optim.lr has an empty list"),
-        ('[grid]\n"optim.lr" = 1e-3', "grid.optim.lr must be array, got 0.001"),
+        ('[grid]\n"optim.lr" = 1e-3', "grid.optim.lr must be a list, got 0.001"),
         ('[grid]\n"optim.lr" = [1e-3]\n[zip]\n"optim.lr" = [1e-4]', "optim.lr is varied in two tables"),
         ('[zip]\n"optim.lr" = [1e-3]\nseed = [1, 2]', "differ in length: {'optim.lr': 1, 'seed': 2}"),
         ('[gird]\n"optim.lr" = [1e-3]', "unknown key gird; did you mean grid?"),
