@@ -1,5 +1,6 @@
 # make demo [DATA=folder]   the whole job on phantom slices, or on your own
 # make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
+# make test-lowest          the fast tests with the lowest versions that setup.cfg allows, in a virtual environment of its own
 # make coverage             lines that the tests reach, without clusters, kills and the demo; fails below 90 %
 # make lint                 formatting, types, import contracts
 
@@ -10,7 +11,7 @@ DATA   ?=
 RUNS   ?= runs
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-fast coverage lint install install-test clean
+.PHONY: demo test test-fast test-lowest coverage lint install install-test clean
 
 demo: install
 	mkdir -p "$(RUNS)"
@@ -32,6 +33,12 @@ test: install-test
 
 test-fast: install-test
 	$(BIN)/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
+
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	sed -n '/^install_requires/,/^\[/s/^ *\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2.*/p' setup.cfg > $(VENV)-lowest/constraints.txt
+	$(VENV)-lowest/bin/python -m pip install --quiet --constraint $(VENV)-lowest/constraints.txt --editable '.[test]'
+	$(VENV)-lowest/bin/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
 
 coverage: install-test
 	$(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py \
