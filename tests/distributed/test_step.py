@@ -115,3 +115,38 @@ def test_processes_that_do_not_divide_the_batch_are_refused_by_all(tmp_path: Pat
     assert statuses == [1, 1]
     assert "schedule.batch_size 9 does not divide by 2 processes; nearest: 8 or 10" in log.read_text()
     assert not (tmp_path / "run").exists()
+
+
+def train_with_a_moved_weight(stage: str, settings: Settings) -> None:
+    """Train with one process's weights moved by a hair after the third step, as unlike machines might do."""
+    import os
+
+    import torch
+
+    from vqvae_dist.training.vqvae import VQVAEStage
+
+    original = VQVAEStage.train_step
+
+    def train_step(self: VQVAEStage, step: int, batch: Any) -> Any:
+        report = original(self, step, batch)
+        if step == 2 and os.environ["RANK"] == "1":
+            with torch.no_grad():
+                next(iter(self.model.parameters())).add_(1e-3)
+        return report
+
+    VQVAEStage.train_step = train_step  # type: ignore[method-assign]
+    train(stage, settings)
+
+
+def test_weights_that_differ_between_processes_are_said_aloud_once(tmp_path: Path, packed: Path) -> None:
+    changes = {**SHORT, "schedule.checkpoint_every": 2}
+    settings = settings_of("train-vqvae", packed, tmp_path / "run", changes)
+    text = run(train_with_a_moved_weight, "train-vqvae", settings, processes=2, log=tmp_path / "log")
+    assert text.count("processes hold different weights") == 1
+    (warning,) = read_json(RunFolder(tmp_path / "run").summary_file)["warnings"]
+    assert "those of the main process are kept" in warning
+    run(train, "train-vqvae", settings_of("train-vqvae", packed, tmp_path / "like", changes), processes=2,
+        log=tmp_path / "log2")  # fmt: skip
+    summary = read_json(RunFolder(tmp_path / "like").summary_file)
+    assert summary["warnings"] == []
+    assert 0.1 < summary["memory_gb"] < 4

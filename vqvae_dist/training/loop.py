@@ -14,7 +14,7 @@ from vqvae_dist.training.memory import OutOfMemoryError
 from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage, StepReport
-from vqvae_dist.training.state import export_best, scaler_state, state_parts
+from vqvae_dist.training.state import export_best, scaler_state, state_parts, weights_agree
 from vqvae_dist.training.tracking import Tracker
 
 MAX_SKIPPED = 10
@@ -23,6 +23,8 @@ MAX_SKIPPED = 10
 SAY_EVERY_S = 10.0
 """Seconds between progress lines."""
 
+
+DIFFERENT_WEIGHTS = "processes hold different weights (unlike machines?); those of the main process are kept"
 
 OUT_OF_MEMORY = "out of memory"
 """How a loop ends where a process ran out of memory: all of them go back to the newest checkpoint."""
@@ -131,6 +133,8 @@ class Loop:
     def save(self, improved: bool) -> None:
         """Write a checkpoint, and the exported model where it is the best so far; the others wait."""
         session, progress = self.session, self.progress
+        if not weights_agree(self.stage, session.runtime) and DIFFERENT_WEIGHTS not in progress.warnings:
+            self.announce(DIFFERENT_WEIGHTS)
         if session.owner:
             best = progress.best["step"] if progress.best else None
             values = {"progress": asdict(progress), "scaler": scaler_state(session)}

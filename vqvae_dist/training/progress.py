@@ -72,6 +72,7 @@ def write_summary(config: TrainConfig, session: Session, progress: Progress, sta
         "best": progress.best,
         "final": progress.final,
         "warnings": progress.warnings,
+        "memory_gb": round(session.runtime.peak_memory() / 1e9, 3),
         "precision": precision.mixed,
         "compile": precision.compile,
         "metrics": metrics_note(rows),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -104,6 +105,12 @@ class Runtime:
         if self.processes > 1:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, src=0)
+
+    def peak_memory(self) -> int:
+        """The most bytes that tensors held on this process's GPU, or that the process held without one."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def barrier(self) -> None:
         """Wait for all processes."""

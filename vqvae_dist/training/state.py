@@ -10,6 +10,7 @@ from torch import Tensor
 from data_tools.console import say
 from vqvae_dist.training.checkpoint import Checkpoint, Checkpoints, export_model, exported_step
 from vqvae_dist.training.progress import Progress
+from vqvae_dist.training.runtime import Runtime
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 
@@ -75,6 +76,13 @@ def laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     if tensor.shape != parameter.shape:
         return tensor.clone()  # a step count; what was read from a checkpoint is a view of its file
     return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+
+
+def weights_agree(stage: Stage, runtime: Runtime) -> bool:
+    """Whether all processes hold the same weights, by their sum in float64; every process calls it."""
+    sums = [tensor.double().sum() for tensor in stage.model.state_dict().values()]
+    slots = runtime.gather_slots(torch.stack(sums).sum())
+    return bool((slots == slots[0]).all())
 
 
 def scaler_state(session: Session) -> dict[str, Any]:
