@@ -28,6 +28,7 @@ class Peer(nn.Module):
 
     encoder: nn.Module
     decoder: nn.Module
+    downsample: int
 
     def forward(self, images: Tensor) -> VQVAEOutput:
         """Reconstruct (B, 1, H, W); ``codebook`` holds the peer's own quantization loss."""
@@ -50,6 +51,7 @@ class MonaiPeer(Peer):
         super().__init__()
         from monai.networks.nets.vqvae import VQVAE
 
+        self.downsample = config.downsample
         n = halvings(config.downsample)
         self.net = VQVAE(
             spatial_dims=2,
@@ -80,6 +82,7 @@ class LucidrainsPeer(Peer):
         super().__init__()
         from vector_quantize_pytorch import VectorQuantize
 
+        self.downsample = config.downsample
         shape = (config.hidden, config.residual_layers, config.residual_hidden, config.downsample, config.code_dim)
         self.encoder = Encoder(*shape, config.norm)
         self.decoder = Decoder(*shape, config.norm, config.upsample)
