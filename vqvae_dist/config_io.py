@@ -50,7 +50,7 @@ FREE_KEYS = frozenset(
 )
 """Settings that don't change what is trained: not in the fingerprint, free to change when a run goes on."""
 
-ADDED_KEYS: dict[str, Any] = {"loss.edges": 0.0}
+ADDED_KEYS: dict[str, Any] = {"loss.edges": 0.0, "precision.deterministic": False}
 """Settings younger than the first runs, at the value that trains as before: there they are not in the fingerprint, so
 that runs keep their names."""
 

@@ -105,6 +105,9 @@ class PrecisionConfig:
     tf32: bool = False
     """Allow TF32 in float32 matrix products and convolutions on CUDA."""
 
+    deterministic: bool = False
+    """Only GPU kernels that give the same bits every time: slower. On CPU a run is repeated bit for bit without it."""
+
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 

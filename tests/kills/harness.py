@@ -29,6 +29,7 @@ SHORT = {
     "schedule.image_every": 6,
     "schedule.checkpoint_every": 4,
     "model.ema": 0.9,
+    "precision.deterministic": True,
 }
 """20 training slices (18 code maps), a batch of 8: epochs end within steps 3, 5, 8, ..., checkpoints come between."""
 

@@ -41,7 +41,7 @@ class Precision:
 class Runtime:
     """This process among the others."""
 
-    def __init__(self, precision: Precision, *, tf32: bool, timeout_s: int) -> None:
+    def __init__(self, precision: Precision, config: PrecisionConfig, *, timeout_s: int) -> None:
         cuda = torch.cuda.is_available()
         self.accelerator = Accelerator(
             mixed_precision=precision.mixed,
@@ -60,7 +60,10 @@ class Runtime:
         self.processes: int = self.accelerator.num_processes
         self.is_main: bool = self.accelerator.is_main_process
         torch.backends.cuda.matmul.allow_tf32 = False  # the quantizer's distances are matrix products
-        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = config.tf32
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
+            torch.use_deterministic_algorithms(True)
 
     def watch(self, stacks: Path, timeout_s: int) -> None:
         """Notice from now on where another process hangs; see ``heartbeat``."""

@@ -119,7 +119,7 @@ def open_session(
         raise OtherRankError("the main process could not open the run")
     identity, completed = outcome[0]
     precision = Precision(identity["resolved"]["mixed"], identity["resolved"]["compile"])
-    runtime = Runtime(precision, tf32=config.precision.tf32, timeout_s=config.runtime.collective_timeout_s)
+    runtime = Runtime(precision, config.precision, timeout_s=config.runtime.collective_timeout_s)
     runtime.watch(run.path / "stacks", config.runtime.hang_timeout_s)
     return Session(run, runtime, identity, attempt, owner, completed)
 

@@ -70,13 +70,13 @@ def test_every_mismatch_is_named(trainer: Trainer) -> None:
     trainer()
     stored = trainer.run.read_config()
     stored["attempts"][-1] |= {"code": "0123456", "processes": 4, "threads": 64, "device": "NVIDIA A100"}
-    stored["attempts"][-1]["libraries"]["torch"] = "2.11.0"
+    stored["attempts"][-1]["libraries"]["torch"] = "2.10.0"
     stored["resolved"]["mixed"] = "bf16"
     write_sealed(trainer.run.config_file, stored)
     ended = again(trainer, trainer.run.path)
     assert ended.status == 0, ended.text
     for line in (
-        "warning: torch 2.11.0 then,", "warning: code 0123456 then,", "warning: processes 4 then, 1 now",
+        "warning: torch 2.10.0 then,", "warning: code 0123456 then,", "warning: processes 4 then, 1 now",
         "warning: threads 64 then, 1 now", "warning: device NVIDIA A100 then, cpu now",
         "warning: mixed bf16 then, no now: not bit-equal",
     ):  # fmt: skip
