@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel
@@ -67,7 +69,8 @@ def pack_volumes(answer: multiprocessing.connection.Connection, work: Path, coun
     for number in range(count // DEPTH):
         image = random.integers(0, 256, (SIDE, SIDE, DEPTH), dtype=np.uint8)
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), volumes / f"sub-{number}.nii")  # type: ignore[no-untyped-call]
-    rate = pack_rate(volumes, work / "packed.h5", count)
+    with contextlib.redirect_stdout(sys.stderr):  # the first process prints the rows
+        rate = pack_rate(volumes, work / "packed.h5", count)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     answer.send({"packing": 1e6 / rate, "packing memory": peak / GB})
 
