@@ -208,7 +208,7 @@ class SliceReader:
             yield tuple(arrays)
 
     def read(self, group: str, row: int) -> npt.NDArray[Any]:
-        """Return the stored pixels (H, W) of a row as they are in the file."""
+        """Return the stored pixels (H, W) of a row as they are in the file, not to be written to."""
         shape = self.group(group)
         if not 0 <= row < shape.count:
             raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
@@ -221,7 +221,7 @@ class SliceReader:
                 return pixels
             _, chunk = dataset.id.read_direct_chunk((row, 0, 0))
             flat = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
-            return flat.reshape(shape.height, shape.width).copy()
+            return flat.reshape(shape.height, shape.width)
 
     def read_block(self, group: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the stored pixels (n, H, W) of successive rows, each checked against its checksum."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-CHUNK = 2**22
-"""Most distances held at once: 16 MiB in float32, however many positions and codes there are."""
+CHUNK = {"cpu": 2**20, "cuda": 2**24}
+"""Most distances held at once, however many positions and codes there are: on a CPU what its cache holds (4 MiB in
+float32), on a GPU what keeps it busy."""
 
 ROWS = 2**16
 """Rows that are worked on at once where a copy of all would be large."""
@@ -19,8 +20,9 @@ def nearest(flat: Tensor, codebook: Tensor) -> Tensor:
         mean = codebook.mean(0)
         codes = (codebook - mean).to(flat.dtype)
         half_norms = 0.5 * codes.square().sum(1)
-        rows = max(1, CHUNK // len(codes))
-        index = [torch.addmm(half_norms, z - mean, codes.T, alpha=-1.0).argmin(1) for z in flat.split(rows)]
+        rows = max(1, CHUNK.get(flat.device.type, CHUNK["cpu"]) // len(codes))
+        # min's index is the first of equal ones, as argmin's, and comes in two thirds of the time on a CPU.
+        index = [torch.addmm(half_norms, z - mean, codes.T, alpha=-1.0).min(1).indices for z in flat.split(rows)]
         return index[0] if len(index) == 1 else torch.cat(index)
 
 

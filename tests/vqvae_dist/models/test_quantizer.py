@@ -36,7 +36,7 @@ def test_half_precision_search_would_have_failed_this_test() -> None:
 def test_nearest_in_chunks_is_nearest_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     flat, codebook = torch.randn(1000, 4), torch.randn(16, 4)
     whole = nearest(flat, codebook)
-    monkeypatch.setattr("vqvae_dist.models.nearest.CHUNK", 16 * 7)
+    monkeypatch.setitem(CHUNK, "cpu", 16 * 7)
     assert torch.equal(nearest(flat, codebook), whole)
 
 
@@ -196,4 +196,4 @@ def test_no_tensor_of_positions_times_codes_exists() -> None:
         (output.z_q.sum() + output.commitment).backward()
         quantizer.update(output.statistics)
     positions = 128 * 128
-    assert positions * 8 <= largest.elements <= CHUNK < positions * 512
+    assert positions * 8 <= largest.elements <= CHUNK["cpu"] < positions * 512
