@@ -7,6 +7,7 @@ import multiprocessing
 import resource
 import shutil
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import nibabel
@@ -61,7 +62,7 @@ def in_a_process(work: Path, count: int) -> dict[str, float]:
     return figures
 
 
-def pack_volumes(answer: multiprocessing.connection.Connection, work: Path, count: int) -> None:  # type: ignore[name-defined]
+def pack_volumes(answer: Connection, work: Path, count: int) -> None:
     """Pack volumes of noise, a subject each; memory is of this process, which holds the file."""
     volumes = work / "volumes"
     volumes.mkdir(parents=True)
@@ -75,7 +76,7 @@ def pack_volumes(answer: multiprocessing.connection.Connection, work: Path, coun
     answer.send({"packing": 1e6 / rate, "packing memory": peak / GB})
 
 
-def read_slices(answer: multiprocessing.connection.Connection, work: Path, count: int) -> None:  # type: ignore[name-defined]
+def read_slices(answer: Connection, work: Path, count: int) -> None:
     """Shuffled batches of the packed file."""
     with SliceReader(work / "packed.h5") as reader:
         assert sum(group.count for group in reader.groups) == count
