@@ -208,7 +208,12 @@ class SliceReader:
             yield tuple(arrays)
 
     def read(self, group: str, row: int) -> npt.NDArray[Any]:
-        """Return the stored pixels (H, W) of a row as they are in the file, not to be written to."""
+        """Return the stored pixels (H, W) of a row as they are in the file."""
+        pixels = self.view(group, row)
+        return pixels if pixels.flags.writeable else pixels.copy()
+
+    def view(self, group: str, row: int) -> npt.NDArray[Any]:
+        """``read`` without a copy: not to be written to."""
         shape = self.group(group)
         if not 0 <= row < shape.count:
             raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
@@ -237,7 +242,7 @@ class SliceReader:
 
     def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
         """Return a slice (H, W) as float32 in [0, 1]: its window applied and clipped."""
-        return scale_to_unit(self.read(group, row), self.index(group).window[row])
+        return scale_to_unit(self.view(group, row), self.index(group).window[row])
 
     def _dataset(self, group: SliceGroup) -> tuple[h5py.Dataset, npt.NDArray[np.bool_]]:
         file = self._open()

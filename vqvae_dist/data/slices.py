@@ -64,7 +64,7 @@ class TrainingSlices:
         self.boxes: dict[tuple[str, int], tuple[int, int, int, int]] = {}
         if config.preload == "ram":
             for group, rows in self.groups:
-                self.memory[group.name] = {int(row): self.reader.read(group.name, int(row)) for row in rows}
+                self.memory[group.name] = {int(row): self.reader.view(group.name, int(row)) for row in rows}
 
     def __getitem__(self, step: int) -> SliceBatch:
         plan = self.order.at(step)
@@ -85,7 +85,7 @@ class TrainingSlices:
     def _fill(self, image: npt.NDArray[np.float32], group: str, row: int, place: int) -> None:
         """Put a slice, or a window of it, scaled, into ``image`` (H, W)."""
         stored = self.memory.get(group, {}).get(row)
-        raw = self.reader.read(group, row) if stored is None else stored
+        raw = self.reader.view(group, row) if stored is None else stored
         if self.config.crop:
             raw = self._crop(group, row, raw, place)
         if self.config.augment == "flip" and uniforms(self.seed, FLIP_STREAM, np.array([place]))[0] < 0.5:
