@@ -104,4 +104,4 @@ def peer_reached(options: Options, data: Path, limit: float) -> tuple[float, dic
 def validated(stage: VQVAEStage, model: nn.Module) -> float:
     """Foreground SSIM over the validate split."""
     with scoring(model) as scored:
-        return stage.validation.scores(scored)["ssim_foreground"] or 0.0  # type: ignore[arg-type]
+        return stage.validation.scores(scored)["ssim_foreground"] or 0.0  # type: ignore[arg-type]  # a Peer looks like ours

@@ -49,12 +49,12 @@ def starve(place: str, rank: str, fits: int, first_step: int) -> None:
     def run_out(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    for module, kind in ((vqvae, vqvae.VQVAEStage), (pixelcnn, pixelcnn.PixelCNNStage)):
-        _starve(module, kind, place, fits, first_step, run_out)
+    for kind in (vqvae.VQVAEStage, pixelcnn.PixelCNNStage):
+        _starve(kind, place, fits, first_step, run_out)
 
 
-def _starve(module: Any, kind: Any, place: str, fits: int, first_step: int, run_out: Any) -> None:
-    step_of, micro_of, clip_of = kind.train_step, kind.micro_step, module.clip_and_step
+def _starve(kind: Any, place: str, fits: int, first_step: int, run_out: Any) -> None:
+    step_of, micro_of = kind.train_step, kind.micro_step
     short = [False]
 
     def train_step(self: Any, step: int, batch: Any) -> Any:
@@ -74,7 +74,7 @@ def _starve(module: Any, kind: Any, place: str, fits: int, first_step: int, run_
             if handle:
                 handle.remove()
 
-    kind.train_step, kind.micro_step, module.clip_and_step = train_step, micro_step, clip_of
+    kind.train_step, kind.micro_step = train_step, micro_step
 
 
 def train_starved(stage: str, settings: Settings, place: str, rank: str, fits: int, first_step: int) -> None:
