@@ -27,13 +27,10 @@ def quantizer_row(options: Options) -> Row:
     B, D, K, side = 16, 64, 512, SIDE // 4
     quantizer = Quantizer(K, D, init="normal").to(options.device)
     with torch.no_grad():
-        z_e = torch.randn(B, D, side, side, device=options.device).to(
-            memory_format=torch.channels_last
-        )  # the encoder's
+        # channels_last is what the encoder gives; a first call loads what is loaded once.
+        z_e = torch.randn(B, D, side, side, device=options.device).to(memory_format=torch.channels_last)
         keys = torch.arange(B, device=options.device)
-        quantizer(
-            z_e[:1, :, :8, :8].contiguous(memory_format=torch.channels_last), keys[:1], 0
-        )  # what is loaded at the first call
+        quantizer(z_e[:1, :, :8, :8].contiguous(memory_format=torch.channels_last), keys[:1], 0)
         with measured_memory(options.device) as memory:
             output = quantizer(z_e, keys, 0)
     outputs = sum(tensor.numel() * tensor.element_size() for tensor in (output.z_q, output.codes))
