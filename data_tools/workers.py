@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from data_tools.console import CommandError
 from data_tools.decode import DecodeSettings, memory_limited, prepare, start_worker
@@ -50,7 +52,8 @@ def _ordered(
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            with _interrupt_held_back():  # submit starts the workers
+                waiting.append(pool.submit(function, item))
             if len(waiting) == ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -60,3 +63,19 @@ def _ordered(
             "a decoding process ended unexpectedly, perhaps for lack of memory\n"
             "try fewer --workers; with --workers 1 the file that does it can be found"
         ) from error
+
+
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Let a Ctrl-C wait until the block is done: a pool that is torn while it starts can't be shut down."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C never comes here
+        yield
+        return
+    came: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *caught: came.append(caught))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
