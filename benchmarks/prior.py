@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +58,21 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--prior-preset", default="pixelcnn")
     made.add_argument("--prior-steps", type=int, default=3000)
     made.add_argument("--prior-set", nargs="*", default=[], metavar="KEY=JSON", type=setting)
+    made.add_argument("--only", nargs="+", choices=[*VARIANTS], default=[*VARIANTS], help="ours comes with them")
     made.add_argument("--reference-draws", type=int, default=200)
     options = made.parse_args(arguments)
     vqvae, codes = options.vqvae or options.runs / "vqvae", options.runs / "codes.h5"
     if options.vqvae is None:
         train("train-vqvae", vqvae, base_settings(options), preset=options.preset)
     command("extract-codes", "--run", vqvae, "--data", options.data, "--output", codes, "--views", options.views)
-    for name, changes in VARIANTS.items():
+    trained = list(dict.fromkeys(["ours", *options.only]))
+    for name in trained:
+        changes = VARIANTS[name]
         settings = {"data.path": codes, "schedule.steps": options.prior_steps, **dict(options.prior_set), **changes}
         builder = build_pixelcnn if name == "single_stack" else None
         train("train-pixelcnn", options.runs / name, settings, preset=options.prior_preset, builder=builder)
     reader = CodesReader(codes)
-    rows = {name: charge(reader, model) for name, model in models(reader, options.runs).items()}
+    rows = {name: charge(reader, model) for name, model in models(reader, options.runs, trained).items()}
     metrics = evaluate(
         vqvae, options.data, "test", pixelcnn=options.runs / "ours", reference_draws=options.reference_draws
     )
@@ -81,10 +84,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(table(rows))
 
 
-def models(reader: CodesReader, runs: Path) -> dict[str, Bits]:
-    """Every model, ready to charge codes."""
+def models(reader: CodesReader, runs: Path, trained: Sequence[str]) -> dict[str, Bits]:
+    """The trained models and the count models, ready to charge codes."""
     made: dict[str, Bits] = {}
-    for name in VARIANTS:
+    for name in trained:
         model = load_single_stack(runs / name) if name == "single_stack" else load_pixelcnn(runs / name).model
         made[name] = prior_bits(model)
     for name, views in (("left_and_above", False), ("left_and_above_all_views", True)):
