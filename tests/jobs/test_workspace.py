@@ -14,9 +14,13 @@ from jobs.folder import Plan, PlannedMember, SweepFolder, to_toml
 from jobs.wandb_files import find_attempts
 from jobs.wandb_merge import history_row, merge_rows
 from jobs.workspace import as_view, build_workspace, swept_settings
+from tests.browser import find_browser, look_at
+from tests.jobs.sweep_files import write_sweep_file
 from tests.trainings import settings_of
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import REPOSITORY, clean_environment
+from tests.wandb_server.store import StoredRun
+from tests.wandb_server.workspace_page import workspace_page
 from vqvae_dist.config_io import flatten
 
 pytest.importorskip("wandb_workspaces", reason="needs the extra: pip install wandb-workspaces")
@@ -152,3 +156,43 @@ def test_saving_again_replaces_the_workspace(server: WandbServer, tmp_path: Path
     first, second = server.views
     assert (first["entityName"], first["projectName"], first["displayName"]) == ("lab", "brain", "Sweep lr-milestones")
     assert (second["name"], second["id"]) == (first["name"], "Vmlldzox")
+
+
+SWEEP = """
+"tracking.mode" = "online"
+"schedule.image_every" = 10
+"schedule.validate_every" = 10
+[grid]
+"optim.lr" = [1e-2, 1e-3]
+"optim.milestones" = [[10], [10, 15]]
+"""
+
+
+@pytest.mark.slow
+def test_every_panel_of_a_real_sweep_has_something_to_draw(server: WandbServer, packed: Path, tmp_path: Path) -> None:
+    """Four trainings send their rows and pictures, the workspace is saved, and a browser opens the two together."""
+    sweep = write_sweep_file(tmp_path, packed, SWEEP, steps=20)
+    environment = clean_environment() | server.environment(tmp_path) | {"PYTHONPATH": str(REPOSITORY)}
+    for words in (["submit", str(sweep), "--profile", "local"], ["report", "trial", "--wandb-workspace"]):
+        command = [sys.executable, "-m", "jobs", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert len(server.runs) == 4
+    page = tmp_path / "workspace.html"
+    page.write_text(workspace_page(server.views[-1], server.runs.values()))
+    if find_browser() is None:
+        pytest.skip("no Chromium on this machine to look at the page; all its panels were drawn")
+    look = look_at(page, width=1200)
+    assert (look.width, look.hosts, look.complaints) == (1200, [], [])
+
+
+def test_a_panel_without_data_is_noticed() -> None:
+    view = {"displayName": "x", "spec": json.dumps(spec_of(make_plan()))}
+    with pytest.raises(LookupError, match="no run"):
+        workspace_page(view, [])
+    run = StoredRun("a", "brain", group="lr-milestones", summary={"best/ssim_foreground": 0.5})
+    with pytest.raises(KeyError, match=r"optim\.lr"):
+        workspace_page(view, [run])
+    run.config = {key: {"value": 0.1} for key in swept_settings(make_plan())}
+    with pytest.raises(LookupError, match="validate/ssim_foreground"):
+        workspace_page(view, [run])
