@@ -14,7 +14,7 @@ from tests.faults.trials import TRIALS, prepare
 BAD = ("SILENT", "CRASHED")
 
 
-def soak(folder: Path, *, faults: int, seed: int) -> dict[str, Any]:
+def soak(folder: Path, faults: int, seed: int) -> dict[str, Any]:
     """Inject ``faults`` faults below ``folder``, kinds and trials in turn; counts, and each bad end."""
     prepare(folder)
     rng = random.Random(seed)

@@ -1,22 +1,19 @@
 """``python -m tests.kills``: kill trainings at random moments; say what was hit and what ended otherwise.
 
 Trainings run on the GPU where there is one, with deterministic kernels; those of two processes need two GPUs then.
+Exit status 1 if a killed run ended otherwise than its unbroken one, or no kill came in a phase.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import torch
 
-from benchmarks.machine import provenance
 from tests.kills.harness import (
     CASES,
     EPOCHS_A_STEP,
@@ -31,28 +28,12 @@ from tests.kills.harness import (
 )
 from tests.kills.phases import PHASES
 from tests.phantoms import write_codes, write_packed
+from tests.soaks import run_soak
 
 KILLS_A_RUN = 8
 
 
-def main() -> int:
-    """Run the soak; exit status 1 if a killed run ended otherwise than its unbroken one, or no kill came in a phase."""
-    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="kills to land in all")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--json", type=Path, help="write the result there")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = soak(Path(folder), kills=given.kills, seed=given.seed)
-    result |= provenance(" ".join(["python -m tests.kills", *sys.argv[1:]]))
-    text = json.dumps(result, indent=2)
-    print(text)
-    if given.json:
-        given.json.write_text(f"{text}\n")
-    return 1 if result["different"] or result["phases_not_hit"] else 0
-
-
-def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
+def soak(folder: Path, kills: int, seed: int) -> dict[str, object]:
     """Kill run after run of every case in turn until ``kills`` have landed and every phase was hit."""
     began = time.monotonic()
     data = {"train-vqvae": write_packed(folder / "brain.h5"), "train-pixelcnn": write_codes(folder / "codes.h5")}
@@ -92,4 +73,5 @@ def soak(folder: Path, *, kills: int, seed: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    failures = ["different", "phases_not_hit"]
+    sys.exit(run_soak(soak, name="tests.kills", about=__doc__, what="kills", count=100, failures=failures))

@@ -1,43 +1,24 @@
-"""``python -m tests.kills.packing``: kill packing at random moments; nothing bad may bear the final name."""
+"""``python -m tests.kills.packing``: kill packing at random moments; nothing bad may bear the final name.
+
+Exit status 1 if a kill left something bad, or the last packing gave other bytes.
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.machine import provenance
 from data_tools.phantom import phantom
 from data_tools.settings import PhantomSettings
 from data_tools.verify import verify
-
-
-def main() -> int:
-    """Run the soak; exit status 1 if a kill left something bad, or the last packing gave other bytes."""
-    parser = argparse.ArgumentParser(prog="python -m tests.kills.packing", description=__doc__)
-    parser.add_argument("--kills", type=int, default=50, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--json", type=Path, help="write the result there")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        pictures = Path(folder) / "pictures"
-        phantom(PhantomSettings(pictures, subjects=50, slices=16, size=64))
-        result = soak(pictures, Path(folder) / "out", kills=given.kills, seed=given.seed)
-    result |= provenance(" ".join(["python -m tests.kills.packing", *sys.argv[1:]]))
-    text = json.dumps(result, indent=2)
-    print(text)
-    if given.json:
-        given.json.write_text(f"{text}\n")
-    return 1 if result["bad"] else 0
+from tests.soaks import run_soak
 
 
 def soak(pictures: Path, folder: Path, *, kills: int, seed: int) -> dict[str, object]:
@@ -83,5 +64,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() if path.is_file() else b"" for path in folder.iterdir()}
 
 
+def soak_on_phantoms(folder: Path, kills: int, seed: int) -> dict[str, object]:
+    """``soak`` on pictures made for it."""
+    phantom(PhantomSettings(folder / "pictures", subjects=50, slices=16, size=64))
+    return soak(folder / "pictures", folder / "out", kills=kills, seed=seed)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run_soak(soak_on_phantoms, name="tests.kills.packing", about=__doc__, what="kills", count=50, failures=["bad"])
+    )
