@@ -1,9 +1,11 @@
 """Small slices and files that the tests of data_tools share."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -31,3 +33,18 @@ def only_group(reader: SliceReader) -> str:
 def all_pixels(reader: SliceReader) -> list[Pixels]:
     """Every slice of a file, in order."""
     return [reader.read(group.name, row) for group in reader.groups for row in range(group.count)]
+
+
+def report(reader: SliceReader) -> dict[str, str]:
+    """Why each skipped file was skipped."""
+    entries = json.loads(reader.path.with_suffix(".report.json").read_text())["skipped"]
+    return {entry["path"]: entry["reason"] for entry in entries}
+
+
+def save_nifti(path: Path, voxels: Pixels, **header: float) -> None:
+    """Write a NIfTI file, with ``slope`` and ``inter`` if given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(voxels, np.eye(4), dtype=voxels.dtype)
+    if header:
+        image.header.set_slope_inter(header["slope"], header["inter"])
+    nib.save(image, path)

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import threading
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -198,103 +194,6 @@ def test_unreachable_milestone_is_a_warning(trainer: Trainer) -> None:
     ended = trainer({"optim.milestones": [3, 100]})
     assert ended.status == 0
     assert "warning: optim.milestones 100 is not reached in schedule.steps 8" in ended.text
-
-
-def stopped_by(how: str, arguments: list[str]) -> None:
-    """Run the command and ask it to stop at its third step."""
-    from vqvae_dist.cli import main
-    from vqvae_dist.training import loop
-    from vqvae_dist.training.stop import request_stop
-
-    original = loop.Loop.step_edge
-
-    def step_edge(self: loop.Loop, report: Any) -> None:
-        original(self, report)
-        if self.progress.step == 2:
-            if how == "request_stop":
-                request_stop()
-            else:
-                os.kill(os.getpid(), signal.Signals[how])
-
-    loop.Loop.step_edge = step_edge  # type: ignore[method-assign]
-    raise SystemExit(main(arguments))
-
-
-def stopped_by_sigterm(arguments: list[str]) -> None:
-    stopped_by("SIGTERM", arguments)
-
-
-def stopped_by_ctrl_c(arguments: list[str]) -> None:
-    stopped_by("SIGINT", arguments)
-
-
-def stopped_by_request(arguments: list[str]) -> None:
-    stopped_by("request_stop", arguments)
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("target", [stopped_by_sigterm, stopped_by_ctrl_c, stopped_by_request])
-def test_a_stopped_run_goes_on_exactly(
-    trainer: Trainer, tmp_path: Path, packed: Path, target: Any, processes: int
-) -> None:
-    ended = trainer.end(target=target, processes=processes)
-    assert ended.status == 1, ended.text
-    assert "stopped at step 3; the same command continues" in ended.text
-    assert (trainer.run.read_summary() or {})["state"] == "stopped"
-    assert (trainer.run.checkpoints / "latest").read_text() == "step_00000003\n"
-    ended = trainer(processes=processes)
-    assert ended.status == 0
-    assert "going on from step 3" in ended.text
-    whole = Trainer(tmp_path / "whole", packed)
-    whole.folder.mkdir()
-    whole(processes=processes)
-    assert worst_difference(outcome(trainer.run.path), outcome(whole.run.path))[0] == 0
-
-
-def signalled_while_importing(arguments: list[str]) -> None:
-    """Get SIGTERM between the start of the command and its first step."""
-    from vqvae_dist import cli
-
-    original = cli.run_command_line
-
-    def slow(*args: Any, **kwargs: Any) -> str:
-        threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGTERM)).start()
-        time.sleep(0.2)
-        return original(*args, **kwargs)
-
-    cli.run_command_line = slow
-    raise SystemExit(cli.main(arguments))
-
-
-def test_a_stop_that_comes_before_the_first_step_is_not_lost(trainer: Trainer) -> None:
-    ended = trainer.end(target=signalled_while_importing)
-    assert ended.status == 1
-    assert "stopped at step 1" in ended.text
-
-
-def losing_the_folder(arguments: list[str]) -> None:
-    """Run the command and let a newer attempt take the folder at the third step."""
-    from vqvae_dist.cli import main
-    from vqvae_dist.run_folder import Attempt, Ownership
-    from vqvae_dist.training import loop
-
-    original = loop.Loop.step_edge
-
-    def step_edge(self: loop.Loop, report: Any) -> None:
-        if self.progress.step == 3:
-            Ownership(self.session.run, Attempt("99", 1))
-        original(self, report)
-
-    loop.Loop.step_edge = step_edge  # type: ignore[method-assign]
-    raise SystemExit(main(arguments))
-
-
-def test_an_attempt_that_lost_the_folder_ends_without_another_row(trainer: Trainer) -> None:
-    ended = trainer.end(target=losing_the_folder)
-    assert ended.status == 1
-    assert "attempt 1 of job 99 owns this run now" in ended.text
-    assert [row["global_step"] for row in trainer.run.read_metrics()] == [1, 2]
-    assert (trainer.run.read_summary() or {})["state"] == "running"
 
 
 def test_changed_settings_take_resolved_milestones_for_the_shares_they_were() -> None:

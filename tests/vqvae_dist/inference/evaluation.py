@@ -1,0 +1,31 @@
+"""Evaluations for tests, and the slices they are of."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from data_tools.slicefile import SliceReader
+from vqvae_dist.inference.evaluate import evaluate
+
+GROUP = "32x40_uint8"
+
+
+def run_evaluate(run, data, output, **options):
+    """metrics.json, without NaN, and the rows of per_slice.csv."""
+    options = {"split": "test", **options}
+    evaluate(run=run, data=data, output=output, **options)
+    text = (output / "metrics.json").read_text()
+    with (output / "per_slice.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in metrics.json")), rows
+
+
+def images_of(data, split):
+    """(n, 1, H, W) scaled slices of a split."""
+    reader = SliceReader(data)
+    return torch.from_numpy(np.stack([reader.scaled(GROUP, int(row)) for row in reader.rows(GROUP, split)]))[:, None]
