@@ -3,7 +3,8 @@
     python -m benchmarks.ablation --data brain.h5 [--steps 4000] [--seeds 0 1 2] [--only NAME ...] [--test]
 
 Figures are of validate, where choices are made. ``--test`` also scores the test slices, once for each trained model:
-for the table that is committed. Runs that exist are not repeated, so more rows and seeds can be added any time.
+for the table that is committed. Runs that exist are not repeated, and rows of earlier calls are kept, so more can be
+added any time.
 Writes docs/results/ablation.json.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import space_to_depth
-from benchmarks.suite import MeanSd, base_settings, evaluate, markdown, parser, save, train
+from benchmarks.suite import MeanSd, base_settings, evaluate, markdown, parser, provenance_of, rows_before, save, train
 
 CHANGES: dict[str, dict[str, Any]] = {
     "preset": {},
@@ -70,9 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--only", nargs="+", choices=[*CHANGES], default=[*CHANGES], help="rows; preset comes with them")
     made.add_argument("--test", action="store_true", help="score the test slices too")
     options = made.parse_args(arguments)
-    rows: dict[str, Any] = {}
+    rows = rows_before(options)
     for name in dict.fromkeys(["preset", *options.only]):
-        rows[name] = measure(options, name)
+        rows[name] = {**measure(options, name), **provenance_of(options)}
         rows[name]["gain"] = paired(rows[name], rows["preset"])
         save(options, rows)
         print(table(rows), flush=True)

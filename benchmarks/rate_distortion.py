@@ -12,7 +12,6 @@ have. Writes docs/results/rate_distortion.json and docs/results/pictures/rate_di
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from benchmarks.bd_rate import Curve, bd_rate, quality_at
 from benchmarks.codecs import CODECS, points
 from benchmarks.peers import PEERS, trained_peer
 from benchmarks.prior import charge, prior_bits
-from benchmarks.suite import base_settings, command, evaluate, markdown, parser, provenance_of, save, train
+from benchmarks.suite import base_settings, command, evaluate, markdown, parser, provenance_of, rows_before, save, train
 from data_tools.console import warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--no-bf16", action="store_true", help="peers in float32")
     made.add_argument("--no-compile", action="store_true", help="peers uncompiled")
     options = made.parse_args(arguments)
-    rows: dict[str, Any] = json.loads(options.output.read_text())["rows"] if options.output.is_file() else {}
+    rows = rows_before(options)
     for name in options.series:
         try:
             found = SERIES[name](options, name)

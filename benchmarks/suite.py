@@ -142,6 +142,11 @@ def provenance_of(options: argparse.Namespace) -> dict[str, Any]:
     return provenance(" ".join(["python -m", f"benchmarks.{options.benchmark}", *sys.argv[1:]]))
 
 
+def rows_before(options: argparse.Namespace) -> dict[str, Any]:
+    """Rows that earlier calls wrote, for scripts whose rows are measured a few at a time."""
+    return dict(json.loads(options.output.read_text())["rows"]) if options.output.is_file() else {}
+
+
 def save(options: argparse.Namespace, rows: Any) -> None:
     """Write a script's results with what they stand beside."""
     content = {"rows": rows, **provenance_of(options)}

@@ -28,6 +28,8 @@ def test_rows_are_added_without_repeating_what_exists(
     ablation.main([*map(str, words), "--only", "no_decay"])
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/summary.json")}
     assert len(made) == 4
+    ablation.main([*map(str, words), "--only", "preset"])
+    assert set(json.loads(output.read_text())["rows"]) == {"preset", "no_decay"}, "earlier rows are kept"
     ablation.main([*map(str, words), "--only", "no_decay", "--test"])
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/summary.json")} == made
     rows = json.loads(output.read_text())["rows"]
