@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from data_tools.console import parse, run_command
+from data_tools.console import COMPLETION, parse, print_completion, run_command
 from data_tools.settings import PackSettings, PhantomSettings
 
 
@@ -55,6 +55,9 @@ AnyCommand: Any = reduce(or_, (Annotated[kind, subcommand(name)] for name, kind 
 
 def run(arguments: list[str]) -> None:
     """Run the command that ``arguments`` ask for."""
+    if arguments[:1] == [COMPLETION]:
+        print_completion(COMMANDS, arguments, prog="data-tools")
+        return
     if arguments and arguments[0] in COMMANDS:  # read by itself, so that an error points to this command's help
         command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"data_tools {arguments[0]}")
     else:

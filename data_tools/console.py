@@ -15,7 +15,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -191,6 +191,23 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
     except ValueError as error:
         raise UsageError(f"{error} (see {prog} --help)") from None
     return parsed() if is_function else parsed
+
+
+COMPLETION = "--tyro-print-completion"
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def print_completion(commands: Mapping[str, Callable[..., Any]], arguments: Sequence[str], *, prog: str) -> None:
+    """Print what a shell needs to complete the commands and flags of ``prog``: ``--tyro-print-completion SHELL``.
+
+    UsageError for a shell that tyro does not know.
+    """
+    if len(arguments) != 2 or arguments[1] not in SHELLS:
+        raise UsageError(f"{COMPLETION} takes one of {', '.join(SHELLS)}; got {' '.join(arguments[1:]) or 'nothing'}")
+    from tyro.extras import subcommand_cli_from_dict
+
+    with contextlib.suppress(SystemExit):  # tyro prints, and ends the program
+        subcommand_cli_from_dict(dict(commands), prog=prog, args=list(arguments))
 
 
 def _bound_later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:

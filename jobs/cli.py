@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from data_tools.console import UsageError, parse, run_command
+from data_tools.console import COMPLETION, UsageError, parse, print_completion, run_command
 
 COMMANDS = {
     "submit": "run what a sweep file adds, here or on Slurm",
@@ -30,6 +30,10 @@ def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
+    if arguments[0] == COMPLETION:
+        functions = {name: getattr(import_module("jobs.commands"), name, _run) for name in COMMANDS}
+        print_completion(functions, arguments, prog="vqvae-jobs")
+        return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         raise UsageError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
@@ -39,6 +43,10 @@ def _main(arguments: list[str]) -> int:
         return run_in_allocation(rest)
     # Positional arguments may stand anywhere; tyro takes them as they come.
     return int(parse(getattr(import_module("jobs.commands"), name), rest, prog=f"vqvae-jobs {name}"))
+
+
+def _run() -> None:
+    """For a shell's completion: what stands after ``run --`` is completed by nobody."""
 
 
 def usage() -> str:

@@ -6,15 +6,15 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-from data_tools.console import UsageError, parse, run_command
+from data_tools.console import COMPLETION, UsageError, parse, print_completion, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_io import Layer, compose, did_you_mean, preset_layer, preset_names, toml_layer
 from vqvae_dist.run_folder import Attempt, OtherRankError
@@ -40,6 +40,7 @@ FUNCTIONS = {
     "extract-codes": "vqvae_dist.inference.extract_codes:extract_codes",
     "generate": "vqvae_dist.inference.generate:generate",
     "likelihood-map": "vqvae_dist.inference.likelihood:likelihood_map",
+    "rerun": "vqvae_dist.training.rerun:rerun",
 }
 
 
@@ -82,6 +83,11 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
+    if arguments[0] == COMPLETION:
+        functions = {name: imported(place) for name, place in FUNCTIONS.items()}
+        trainings = {"train-vqvae": TrainVQVAE, "train-pixelcnn": TrainPixelCNN}
+        print_completion({**trainings, **functions}, arguments, prog="vqvae-dist")
+        return 0
     if handle_signals and arguments[0] in TRAININGS:
         stop_on_signals()
     try:
@@ -109,13 +115,14 @@ def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None
         from vqvae_dist.training.pixelcnn import train_pixelcnn
 
         return train_pixelcnn(settings, fresh=fresh, attempt=attempt)
-    if name == "rerun":
-        from vqvae_dist.training.rerun import rerun
+    state = parse(imported(FUNCTIONS[name]), rest, prog=prog)
+    return str(state) if name == "rerun" else "completed"
 
-        return str(parse(rerun, rest, prog=prog))
-    module, function = FUNCTIONS[name].split(":")
-    parse(getattr(import_module(module), function), rest, prog=prog)
-    return "completed"
+
+def imported(place: str) -> Callable[..., Any]:
+    """The function at ``module:name``."""
+    module, _, name = place.partition(":")
+    return cast(Callable[..., Any], getattr(import_module(module), name))
 
 
 def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog: str) -> tuple[Any, bool]:
