@@ -113,6 +113,22 @@ def test_initialised_codebook_is_ready_after_loading() -> None:
     assert torch.equal(other(outputs()).codes, one(outputs()).codes)
 
 
+@pytest.mark.parametrize("init", ["normal", "kmeans", "data"])
+def test_only_a_codebook_from_noise_is_ready_at_once(init: str) -> None:
+    quantizer = make(init=init)
+    assert quantizer.is_ready == bool(quantizer.ready) == (init == "normal")
+
+
+def test_codes_from_noise_are_as_long_as_one() -> None:
+    assert make(K=4096, D=16).weight.square().sum(1).mean().item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_commitment_is_the_mean_squared_distance_to_the_code() -> None:
+    quantizer, z = make(), outputs()
+    output = quantizer(z)
+    torch.testing.assert_close(output.commitment, F.mse_loss(z, output.z_q))
+
+
 def test_straight_through_gradient_is_the_identity() -> None:
     z = torch.randn(5, 3, requires_grad=True)
     codes, gradient = torch.randn(4, 3), torch.randn(5, 3)

@@ -159,3 +159,15 @@ def test_a_code_at_the_limit_lives_and_a_revived_one_is_well_above_it() -> None:
     quantizer.update(statistics)  # 0.5 * 1 + 0.5 * count: at the limit, below it, and at it
     assert quantizer.counts.tolist() == [2.0, 4.0, 2.0, 2.0]
     assert quantizer.revived == 1
+
+
+def test_outputs_are_offered_to_dead_codes_in_proportion_to_their_error() -> None:
+    """Half of the outputs have nine times the error of the others, so nine in ten of those offered are theirs."""
+    quantizer = make(K=1, D=1)
+    quantizer.weight.zero_()
+    z = torch.ones(1, 1, 64, 64)
+    z[..., 32:] = 3.0
+    draws = [statistics_of(quantizer, z, keys_of(1, first)).candidates.flatten() for first in range(20)]
+    offered = torch.cat(draws)
+    assert len(offered) == 20 * REVIVALS
+    assert (offered == 3.0).double().mean().item() == pytest.approx(0.9, abs=0.03)
