@@ -116,7 +116,8 @@ def real_reference(comparison: Comparison, reader: SliceReader, rows: Rows, refe
         return {name: {} if isinstance(value, dict) else None for name, value in empty.items()}
     described = comparison.describe_all(_stream(reader, rows.name, rows.train))
     draws = list(training_draws(reader, rows, max(SHAPE_DRAWS, reference_draws)))
-    look = [comparison.look(_read(reader, rows.name, drawn)) for drawn in draws[:reference_draws]]
+    looked_at = progress(draws[:reference_draws], total=reference_draws, label="comparing training slices")
+    look = [comparison.look(_read(reader, rows.name, drawn)) for drawn in looked_at]
     return mean_figures(look) | mean_figures(
         [comparison.shape(described.of(np.searchsorted(rows.train, drawn))) for drawn in draws]
     )
