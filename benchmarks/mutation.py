@@ -174,6 +174,8 @@ def tested_mutants(
         mutants.append(Mutant(change.operator, change.line, before, after, outcome))
         if outcome == "survived":
             print(f"{name}:{change.line} {change.operator}\n  - {before}\n  + {after}", flush=True)
+    if again is not None and again != {(mutant.operator, mutant.line, mutant.after) for mutant in mutants}:
+        sys.exit(f"{name}: it has changed since its survivors were written; run it without --again")
     return mutants
 
 
