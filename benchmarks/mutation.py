@@ -32,7 +32,10 @@ import tyro
 from benchmarks.machine import provenance
 
 TARGETS: dict[str, tuple[str, ...]] = {
-    "vqvae_dist/training/checkpoint.py": ("tests/vqvae_dist/training/test_checkpoint.py",),
+    "vqvae_dist/training/checkpoint.py": (
+        "tests/vqvae_dist/training/test_checkpoint.py",
+        "tests/vqvae_dist/training/test_export.py",
+    ),
     "vqvae_dist/data/order.py": ("tests/vqvae_dist/data/test_order.py",),
     "vqvae_dist/models/quantizer.py": (
         "tests/vqvae_dist/models/test_quantizer.py",

@@ -148,7 +148,8 @@ class Quantizer(nn.Module):
             order = cell_uniforms(keys, h * w).topk(min(samples, h * w), dim=1).indices  # (B, S)
             drawn = flat.detach().reshape(B, h * w, D).gather(1, order[:, :, None].expand(-1, -1, D))
         zero = z.new_zeros(())
-        unused = zero + 0.0 * self.weight.sum() if self.kind == "gradient" else zero  # as long trained as the others
+        # A gradient of zero: the optimizer's state of a gradient codebook begins at the first step, like all others.
+        unused = zero + 0.0 * self.weight.sum() if self.kind == "gradient" else zero
         passed = flat.reshape(B, h, w, D).permute(0, 3, 1, 2)
         return QuantizerOutput(passed, z.new_zeros(B, h, w, dtype=torch.int64), zero, unused, None, drawn)
 

@@ -105,6 +105,15 @@ def test_before_initialisation_outputs_pass_and_are_sampled_by_key() -> None:
     assert torch.equal(alone[0], output.samples[2])
 
 
+def test_before_initialisation_a_gradient_codebook_gets_a_gradient_of_zero() -> None:
+    quantizer = make(kind="gradient", init="kmeans")
+    output = quantizer(outputs())
+    assert output.codebook.item() == output.commitment.item() == 0
+    output.codebook.backward()
+    assert quantizer.weight.grad is not None
+    assert not quantizer.weight.grad.any()
+
+
 def test_initialised_codebook_is_ready_after_loading() -> None:
     one, other = make(init="kmeans"), make(init="kmeans")
     one.initialise(torch.randn(200, 4))

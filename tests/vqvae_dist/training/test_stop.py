@@ -29,7 +29,7 @@ def stopped_by(how: str, arguments: list[str]) -> None:
             else:
                 os.kill(os.getpid(), signal.Signals[how])
 
-    loop.Loop.step_edge = step_edge  # type: ignore[method-assign]
+    loop.Loop.step_edge = step_edge
     raise SystemExit(main(arguments))
 
 
@@ -98,7 +98,7 @@ def losing_the_folder(arguments: list[str]) -> None:
             Ownership(self.session.run, Attempt("99", 1))
         original(self, report)
 
-    loop.Loop.step_edge = step_edge  # type: ignore[method-assign]
+    loop.Loop.step_edge = step_edge
     raise SystemExit(main(arguments))
 
 
