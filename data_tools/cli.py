@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from data_tools.console import COMPLETION, parse, print_completion, run_command
+from data_tools.arguments import COMPLETION, parse, print_completion
+from data_tools.console import run_command
 from data_tools.settings import PackSettings, PhantomSettings
 
 

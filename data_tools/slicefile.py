@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,6 @@ from data_tools.console import CommandError, UsageError
 from data_tools.own_datasets import own_names
 from data_tools.slice_format import (
     BLOCK_ROWS,
-    COLUMNS,
     FORMAT,
     SPLITS,
     VERSION,
@@ -30,6 +28,7 @@ from data_tools.slice_format import (
     read_attributes,
     read_groups,
 )
+from data_tools.slice_index import SliceIndex, read_index
 
 __all__ = [
     "FORMAT",
@@ -41,20 +40,6 @@ __all__ = [
     "Source",
     "scale_to_unit",
 ]
-
-
-@dataclass(frozen=True)
-class SliceIndex:
-    """What is known of each slice of a group: arrays with one entry a row."""
-
-    source: npt.NDArray[np.uint32]
-    subject: npt.NDArray[np.uint32]
-    slice_index: npt.NDArray[np.int32]
-    position: npt.NDArray[np.float32]
-    split: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.int32]
-    window: npt.NDArray[np.float64]
-    noisy_air: npt.NDArray[np.bool_]
 
 
 class Source(NamedTuple):
@@ -188,7 +173,7 @@ class SliceReader:
         if group not in self._indexes:
             found = self.group(group)
             with damage_named(self.path, f"the index of {group}"):
-                self._indexes[group] = _read_index(file, found)
+                self._indexes[group] = read_index(file, found)
         return self._indexes[group]
 
     def rows(self, group: str, split: str) -> npt.NDArray[np.int64]:
@@ -250,16 +235,3 @@ class SliceReader:
             dataset = file[f"images/{group.name}/slices"]
             self._pixels[group.name] = dataset, np.zeros(group.count, np.bool_)
         return self._pixels[group.name]
-
-
-def _read_index(file: h5py.File, group: SliceGroup) -> SliceIndex:
-    columns = {name: file[f"images/{group.name}/{name}"][:] for name in COLUMNS if name != "sha256"}
-    noisy_air = file["sources/noisy_air"][:].astype(np.bool_)
-    limits = {"source": len(noisy_air), "subject": len(file["subjects/name"]), "split": len(SPLITS)}
-    limits["label"] = len(file["classes/name"])
-    if not np.isfinite(columns["window"]).all():
-        raise ValueError("a window that is not finite")
-    for name, limit in limits.items():
-        if group.count and columns[name].max() >= limit:
-            raise ValueError(f"{name} {columns[name].max()} of {limit}")
-    return SliceIndex(**columns, noisy_air=noisy_air[columns["source"]])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from data_tools.console import COMPLETION, UsageError, parse, print_completion, run_command
+from data_tools.arguments import COMPLETION, parse, print_completion
+from data_tools.console import UsageError, run_command
 
 COMMANDS = {
     "submit": "run what a sweep file adds, here or on Slurm",

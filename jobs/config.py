@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.console import UsageError
+from data_tools.console import UsageError, did_you_mean
 from vqvae_dist.config import check, config
-from vqvae_dist.config_io import Layer, did_you_mean, in_words, preset_layer, toml_layer
+from vqvae_dist.config_errors import in_words
+from vqvae_dist.config_io import Layer, preset_layer, toml_layer
 
 T = TypeVar("T")
 

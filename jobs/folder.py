@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from data_tools.console import CommandError, UsageError
+from data_tools.console import CommandError, UsageError, did_you_mean
 from jobs.config import Profile, Selection, Settings, read_strictly
 from jobs.pipeline import OPTIONS, PipelineFolder, PipelineStage
 from jobs.slurm_query import Slurm
 from jobs.sweep import NAME, Member, Sweep
 from vqvae_dist.config import STAGES, check, config
-from vqvae_dist.config_io import did_you_mean, flatten, read_toml, to_json
+from vqvae_dist.config_io import flatten, read_toml, to_json
 from vqvae_dist.files import write_file, write_json
 from vqvae_dist.json_files import NUMBER, check_kinds, read_json
 from vqvae_dist.run_folder import RunFolder

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import UsageError
+from data_tools.console import UsageError, did_you_mean
 from jobs.config import RESOURCE_KEYS, Settings, base_layer
 from vqvae_dist.config import PixelCNNConfig
-from vqvae_dist.config_io import Layer, compose, did_you_mean, nest
+from vqvae_dist.config_io import Layer, compose, nest
 
 TRAIN_PRIOR = "train-pixelcnn"
 

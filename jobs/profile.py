@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
-from data_tools.console import CommandError, UsageError
+from data_tools.console import CommandError, UsageError, did_you_mean
 from jobs.config import Profile, read_strictly
-from vqvae_dist.config_io import did_you_mean, read_toml
+from vqvae_dist.config_io import read_toml
 
 USER_FOLDER = Path("~/.config/vqvae-jobs/profiles")
 

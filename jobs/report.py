@@ -12,8 +12,8 @@ from jobs import html
 from jobs.collect import Result, read_results
 from jobs.curves import draw_curves
 from jobs.folder import Plan, SweepFolder
+from jobs.setting_text import value_text
 from jobs.status import Status, read_status
-from jobs.sweep import value_text
 from jobs.tables import count_states, duration_text
 from vqvae_dist.files import write_file
 from vqvae_dist.json_files import read_json

@@ -19,6 +19,7 @@ from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SliceReader
 from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, base_layer, read_strictly
 from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
+from jobs.setting_text import point_text, value_text
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import (
     Layer,
@@ -229,24 +230,3 @@ def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path
 
 def _entry(axis: Axis, number: int) -> str:
     return f"entry {number + 1} ({point_text(axis.entries[number])})"
-
-
-def point_text(point: Settings) -> str:
-    """Some settings in words: ``lr 1e-3 · milestones 6000 9000``."""
-    return " · ".join(f"{key.split('.', 1)[-1]} {value_text(value)}" for key, value in point.items())
-
-
-def value_text(value: Any) -> str:
-    """A setting's value as a person writes it: lists separated by spaces, floats short."""
-    if isinstance(value, list | tuple):
-        return " ".join(value_text(part) for part in value) or "none"
-    if isinstance(value, float):
-        return _float_text(value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _float_text(value: float) -> str:
-    if value == 0 or abs(value) >= 0.01:
-        return f"{value:.6g}"
-    mantissa, exponent = f"{value:.5e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

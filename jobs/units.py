@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from data_tools.console import UsageError
+from data_tools.console import UsageError, did_you_mean
 from jobs.status import Status
-from vqvae_dist.config_io import did_you_mean
 
 
 def find_rows(rows: Sequence[Status], names: Iterable[str]) -> list[Status]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-from data_tools.console import COMPLETION, UsageError, parse, print_completion, run_command
+from data_tools.arguments import COMPLETION, parse, print_completion
+from data_tools.console import UsageError, did_you_mean, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
-from vqvae_dist.config_io import Layer, compose, did_you_mean, preset_layer, preset_names, toml_layer
+from vqvae_dist.config_io import Layer, compose, preset_layer, preset_names, toml_layer
 from vqvae_dist.run_folder import Attempt, OtherRankError
 
 COMMANDS = {

@@ -12,7 +12,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.console import UsageError
+from data_tools.console import UsageError, did_you_mean
 from vqvae_dist.config import RESULT_VERSION, TrainConfig
+from vqvae_dist.config_errors import explain
 from vqvae_dist.json_files import BAD_TEXT
 
 T = TypeVar("T", bound=TrainConfig)
@@ -146,7 +146,8 @@ def compose(kind: type[T], *layers: Layer) -> T:
     try:
         composed: T = _adapter(kind).validate_json(json.dumps(merged))  # type: ignore[arg-type]  # classes are hashable
     except ValidationError as error:
-        raise UsageError(_explain(kind, error, layers)) from None
+        given = [(layer.source, flatten(layer.values)) for layer in layers]
+        raise UsageError(explain(error, flatten(kind()), given)) from None
     except TypeError as error:  # json.dumps: a TOML date or the like
         raise UsageError(f"{layers[-1].source}: {error}") from None
     return composed
@@ -156,64 +157,6 @@ def compose(kind: type[T], *layers: Layer) -> T:
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     """Kept: building one takes milliseconds, and a sweep composes a thousand members."""
     return TypeAdapter(kind)
-
-
-def _explain(kind: type[TrainConfig], error: ValidationError, layers: tuple[Layer, ...]) -> str:
-    """The first problem as one line: the source, the key, the value, what is allowed."""
-    problems = error.errors(include_url=False)
-    defaults = flatten(kind())
-    known = list(defaults)
-    first, key = problems[0], _setting(problems[0], known)
-    layer = next((layer for layer in reversed(layers) if _holds(layer.values, key)), layers[-1])
-    source = layer.source
-    if first["type"] == "unexpected_keyword_argument":
-        return f"{source}: unknown setting {key}{did_you_mean(key, known)}"
-    if first["type"] == "value_error":  # our own checks name the setting themselves
-        text = str(first["ctx"]["error"])
-        source = next((layer.source for layer in reversed(layers) if _holds(layer.values, text.split()[0])), source)
-        return f"{source}: {text}"
-    if isinstance(defaults.get(key), tuple):  # whatever is wrong in a list, the list is shown
-        example = json.dumps(defaults[key] or ("this", "that"))
-        return f"{source}: {key} must be a list like {example}, got {json.dumps(flatten(layer.values).get(key))}"
-    # Where a whole number or any number is taken, pydantic complains twice; the last says what is enough.
-    wanted = in_words([problem for problem in problems if _setting(problem, known) == key][-1])
-    return f"{source}: {key} must be {wanted}, got {json.dumps(first['input'])}"
-
-
-def in_words(problem: Any) -> str:
-    """What pydantic would take, as said to a user: ``a whole number``, ``'none' or 'layer'``."""
-    return _IN_WORDS.get(problem["type"]) or str(problem["msg"]).removeprefix("Input should be ")
-
-
-_IN_WORDS = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text in quotes",
-    "dataclass_type": "a table of settings",
-    "dict_type": "a table of settings",
-    "list_type": "a list",
-    "tuple_type": "a list",
-}
-
-
-def _setting(problem: Any, known: list[str]) -> str:
-    """The dotted name of what a problem is about, without what pydantic adds (item numbers, union branches)."""
-    key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
-    return next((name for name in known if key == name or key.startswith(f"{name}.")), key)
-
-
-def _holds(values: Mapping[str, Any], key: str) -> bool:
-    return any(name == key or name.startswith(f"{key}.") for name in flatten(values))
-
-
-def did_you_mean(given: str, known: list[str]) -> str:
-    """``; did you mean X?`` for the nearest of ``known``, or nothing."""
-    tails = {name.rsplit(".", 1)[-1]: name for name in known}
-    near = get_close_matches(given, known, n=1) or [
-        tails[tail] for tail in get_close_matches(given.rsplit(".", 1)[-1], list(tails), n=1)
-    ]
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_tools.console import UsageError
-from jobs.sweep import Sweep, read_sweep, value_text
+from jobs.setting_text import value_text
+from jobs.sweep import Sweep, read_sweep
 from tests.jobs.sweep_files import GRID, write_sweep_file
 
 

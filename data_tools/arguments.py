@@ -1,0 +1,130 @@
+"""Arguments of a command, read by tyro, which is imported where it is used: that takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import io
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from data_tools.console import UsageError
+
+T = TypeVar("T")
+
+
+@overload
+def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T: ...
+
+
+@overload
+def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any: ...
+
+
+def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
+    """Read ``arguments`` into a typed command with tyro.
+
+    ``command`` is a dataclass, a union of dataclasses (subcommands) or a function; a function is called with
+    what was read, and its result returned. ``default`` is an instance whose values stand where no flag is given.
+    ``--help`` prints tyro's help and ends the program with status 0.
+
+    Raises UsageError, in one or two plain lines, for anything tyro or a field's own check refuses.
+    """
+    import tyro
+
+    is_function = inspect.isroutine(command)
+    target = _bound_later(command) if is_function else command
+    options = {} if default is None else {"default": default}
+    if any(argument in ("-h", "--help") for argument in arguments):
+        return tyro.cli(target, args=arguments, prog=prog, **options)
+    complaint = io.StringIO()
+    try:
+        # Wide, so that no path is broken over lines; no terminal, so that the frame is plain dashes.
+        with (
+            _environment(COLUMNS="10000"),
+            contextlib.redirect_stderr(complaint),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            parsed = tyro.cli(target, args=arguments, prog=prog, **options)
+    except SystemExit:
+        raise UsageError(_plain_complaint(complaint.getvalue(), prog)) from None
+    except ValueError as error:
+        raise UsageError(f"{error} (see {prog} --help)") from None
+    return parsed() if is_function else parsed
+
+
+COMPLETION = "--tyro-print-completion"
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def print_completion(commands: Mapping[str, Callable[..., Any]], arguments: Sequence[str], *, prog: str) -> None:
+    """Print what a shell needs to complete the commands and flags of ``prog``: ``--tyro-print-completion SHELL``.
+
+    UsageError for a shell that tyro does not know.
+    """
+    if len(arguments) != 2 or arguments[1] not in SHELLS:
+        raise UsageError(f"{COMPLETION} takes one of {', '.join(SHELLS)}; got {' '.join(arguments[1:]) or 'nothing'}")
+    from tyro.extras import subcommand_cli_from_dict
+
+    with contextlib.suppress(SystemExit):  # tyro prints, and ends the program
+        subcommand_cli_from_dict(dict(commands), prog=prog, args=list(arguments))
+
+
+def _bound_later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
+    """Return ``function`` with the same signature, but giving the call to make instead of making it."""
+
+    @functools.wraps(function)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], Any]:
+        return functools.partial(function, *args, **kwargs)
+
+    return bind
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _plain_complaint(text: str, prog: str) -> str:
+    """Turn tyro's framed message (title, message, hints and footer, between rules) into one line."""
+    sections: list[list[str]] = [[]]
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.strip("-"):
+            sections[-1].append(line)
+        else:
+            sections.append([])
+    message = " ".join((sections[1:2] or sections)[0])
+    message = re.sub(r"^Missing from .*?: (.*?) \(required\)", r"missing \1", message)
+    message = message.replace("(required)", "").strip()
+    message = re.sub(r"^Error parsing (?:(--\S+: )|[^:]*: )", r"\1", message)
+    message = re.sub(r"\.? Got errors:.*", "", message)  # a line for every member of an `X | None`
+    message = message.replace("Unrecognized options", "unrecognized", 1)
+    hints = "".join(_hint(*section) for section in sections[2:] if section)
+    return f"{message.removesuffix('.')}{hints} (see {prog} --help)"
+
+
+def _hint(header: str, *lines: str) -> str:
+    """Say shortly what a section of tyro's hints is about; nothing where it holds no flag."""
+    if header.startswith("Available subcommands: "):
+        return f"; allowed: {header.partition(': ')[2]}"
+    if not lines:
+        return ""
+    if header.startswith("Unrecognized options"):
+        return f"; unrecognized: {' '.join(lines)}"
+    if header.startswith(("Perhaps you meant", "Arguments similar")):
+        return f"; nearest: {lines[0]}"
+    if header.startswith("Argument helptext"):
+        return f"; allowed: {lines[0]}"
+    return ""

@@ -1,0 +1,96 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from data_tools.arguments import parse
+from data_tools.console import UsageError
+
+
+@dataclass(frozen=True)
+class Optim:
+    lr: float = 1e-3
+    """Learning rate."""
+    milestones: tuple[int | float, ...] = (0.65, 0.9)
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"optim.lr must be positive, got {self.lr}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    path: str
+    optim: Optim = field(default_factory=Optim)
+    mode: Literal["auto", "off"] = "auto"
+    window: tuple[float, float] | None = None
+
+
+def complaint(*arguments: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse(Settings, arguments, prog="tool")
+    text = str(caught.value)
+    assert len(text.splitlines()) <= 2
+    assert "╭" not in text
+    return text
+
+
+def test_nested_values_and_lists_are_read_by_dotted_names() -> None:
+    found = parse(Settings, ["--path", "x", "--optim.milestones", "1000", "0.5", "--optim.lr", "2e-3"], prog="tool")
+    assert found == Settings("x", Optim(2e-3, (1000, 0.5)))
+    assert [type(number) for number in found.optim.milestones] == [int, float]
+
+
+def test_a_default_instance_stands_where_no_flag_is_given() -> None:
+    default = Settings("x", Optim(lr=0.5))
+    assert parse(Settings, ["--mode", "off"], prog="tool", default=default) == Settings("x", Optim(0.5), "off")
+
+
+def test_a_negative_value_is_a_value() -> None:
+    assert parse(Settings, ["--path", "x", "--window", "-5", "10"], prog="tool").window == (-5, 10)
+
+
+def test_a_function_is_called_with_what_was_read() -> None:
+    def add(a: int, *, b: int = 1) -> int:
+        return a + b
+
+    assert parse(add, ["--a", "2", "--b", "3"], prog="tool") == 5
+
+
+def test_an_error_inside_a_function_is_not_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(a: int) -> None:
+        print("said")
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside") as caught:
+        parse(fail, ["--a", "2"], prog="tool")
+    assert not isinstance(caught.value, UsageError)
+    assert capsys.readouterr().out == "said\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["missing --path", "tool --help"]),
+        (["--path", "x", "--optm.lr", "3"], ["--optm.lr", "nearest: --optim.lr"]),
+        (["--path", "x", "--optim.lr", "abc"], ["--optim.lr", "'abc'", "FLOAT"]),
+        (["--path", "x", "--optim.lr", "-1"], ["optim.lr must be positive, got -1.0"]),
+        (["--path", "x", "--mode", "of"], ["'of'", "--mode", "auto", "off"]),
+        (["--path", "x", "--window", "1"], ["--window", "FLOAT FLOAT"]),
+        (["--path", "x", "--optim.milestones", "1", "a"], ["--optim.milestones", "'a'"]),
+        (["--paht", "x"], ["missing --path", "--paht"]),
+        (["--path", "x", "stray"], ["stray"]),
+        (["--path", "x", "--mode", "y" * 300], ["y" * 300]),
+    ],
+)
+def test_a_wrong_command_line_is_answered_plainly(arguments: list[str], parts: list[str]) -> None:
+    text = complaint(*arguments)
+    for part in parts:
+        assert part in text
+
+
+def test_help_is_printed_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(Settings, ["--help"], prog="tool")
+    assert caught.value.code == 0
+    assert "--optim.lr" in capsys.readouterr().out

@@ -1,0 +1,60 @@
+"""What pydantic finds wrong in settings, as one line for a user: the source, the key, the value, what is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_tools.console import did_you_mean
+
+Given = tuple[str, Mapping[str, Any]]
+"""Where settings came from, and they by their dotted keys."""
+
+
+def explain(error: ValidationError, defaults: Mapping[str, Any], given: Sequence[Given]) -> str:
+    """The first problem in one line; ``defaults`` are all settings there are, ``given`` the layers, last wins."""
+    problems = error.errors(include_url=False)
+    first, key = problems[0], _setting(problems[0], defaults)
+    source, values = next((layer for layer in reversed(given) if _holds(layer, key)), given[-1])
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{source}: unknown setting {key}{did_you_mean(key, list(defaults))}"
+    if first["type"] == "value_error":  # our own checks name the setting themselves
+        text = str(first["ctx"]["error"])
+        source = next((layer[0] for layer in reversed(given) if _holds(layer, text.split()[0])), source)
+        return f"{source}: {text}"
+    if isinstance(defaults.get(key), tuple):  # whatever is wrong in a list, the list is shown
+        example = json.dumps(defaults[key] or ("this", "that"))
+        return f"{source}: {key} must be a list like {example}, got {json.dumps(values.get(key))}"
+    # Where a whole number or any number is taken, pydantic complains twice; the last says what is enough.
+    wanted = in_words([problem for problem in problems if _setting(problem, defaults) == key][-1])
+    return f"{source}: {key} must be {wanted}, got {json.dumps(first['input'])}"
+
+
+def in_words(problem: Any) -> str:
+    """What pydantic would take, as said to a user: ``a whole number``, ``'none' or 'layer'``."""
+    return _IN_WORDS.get(problem["type"]) or str(problem["msg"]).removeprefix("Input should be ")
+
+
+_IN_WORDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "dataclass_type": "a table of settings",
+    "dict_type": "a table of settings",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
+
+
+def _setting(problem: Any, known: Iterable[str]) -> str:
+    """The dotted name of what a problem is about, without what pydantic adds (item numbers, union branches)."""
+    key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
+    return next((name for name in known if key == name or key.startswith(f"{name}.")), key)
+
+
+def _holds(layer: Given, key: str) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for name in layer[1])
