@@ -100,7 +100,13 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {error} (--debug shows where)"
+    return f"{type(error).__name__}: {first_line(error)} (--debug shows where)"
+
+
+def first_line(said: BaseException | str) -> str:
+    """The first line that says something; an error without words is called by its kind."""
+    lines = (line.strip() for line in str(said).splitlines())
+    return next(filter(None, lines), type(said).__name__ if isinstance(said, BaseException) else "")
 
 
 def did_you_mean(given: str, known: Sequence[str]) -> str:

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.catalog import Catalog, FileRow
-from data_tools.console import CommandError, UsageError, note, one_line, progress, say, warn
+from data_tools.console import CommandError, UsageError, first_line, note, one_line, progress, say, warn
 from data_tools.decode import DecodedVolume, DecodeSettings, decode_batch, read_keys
 from data_tools.info import describe, summary_lines
 from data_tools.leaks import shared_pixels
 from data_tools.scan import base_folder, scan
 from data_tools.settings import PackSettings
-from data_tools.slice_format import SPLITS, first_line
+from data_tools.slice_format import SPLITS
 from data_tools.slicefile import SliceReader
 from data_tools.slicewriter import SliceWriter
 from data_tools.splits import split_of_folder

@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, first_line
 from data_tools.own_datasets import MAX_CHUNK_BYTES, MAX_COLUMN_CHUNK_BYTES, own_attributes, own_dataset, own_group
 
 FORMAT = "brain-slices"
@@ -79,11 +79,6 @@ def damage_named(path: Path, part: str) -> Iterator[None]:
         yield
     except DAMAGE as error:
         raise CommandError(f"{path}: {part} is damaged ({first_line(error)}); pack it again") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says: HDF5 says a lot."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def open_packed(path: Path) -> h5py.File:

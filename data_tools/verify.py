@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.console import CommandError, note, progress, say
+from data_tools.console import CommandError, first_line, note, progress, say
 from data_tools.slice_format import (
     BLOCK_ROWS,
     SOURCE_COLUMNS,
@@ -20,7 +20,6 @@ from data_tools.slice_format import (
     SliceGroup,
     content_digest,
     damage_named,
-    first_line,
     open_packed,
 )
 from data_tools.slicefile import SliceReader

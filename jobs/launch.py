@@ -11,7 +11,7 @@ from pathlib import Path
 
 import submitit
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, first_line
 from jobs.enter import check_own
 from jobs.executors import OwnLocalExecutor, array_executors, code_environment, comment_of, stage_executor
 from jobs.folder import Plan, SweepFolder
@@ -19,7 +19,7 @@ from jobs.ledger import Event, Ledger, open_submissions
 from jobs.machine import Share
 from jobs.pipeline import PipelineStage
 from jobs.processes import ProcessName
-from jobs.slurm_query import clean_environment, first_line
+from jobs.slurm_query import clean_environment
 from jobs.task import run_unit
 
 FOREVER_MIN = 60 * 24 * 365
@@ -75,7 +75,7 @@ def _submit(folder: SweepFolder, plan: Plan, executor: submitit.SlurmExecutor, u
             jobs = executor.map_array(run_unit, [str(folder.path)] * len(units), list(units))
     except Exception as error:  # submitit raises its own; what matters is sbatch's word
         cancel_orphans(folder, plan)
-        raise CommandError(f"sbatch refused: {first_line(str(error))}") from error
+        raise CommandError(f"sbatch refused: {first_line(error)}") from error
     events: list[Event] = [
         {"event": "submitted", "unit": unit, "job_id": job.job_id, "executor": "slurm", "nonce": nonce}
         for unit, job in zip(units, jobs, strict=True)

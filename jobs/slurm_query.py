@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, first_line
 
 QUERY_TIMEOUT_S = 30
 WAITING = frozenset(("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"))
@@ -203,8 +203,3 @@ def tasks_on_node(tasks_per_node: str, node: int) -> int:
         count, _, times = part.partition("(x")
         counts += [int(count)] * int(times.rstrip(")") or 1)
     return counts[node]
-
-
-def first_line(text: str) -> str:
-    """The first line that says something, without the command's name before it."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")

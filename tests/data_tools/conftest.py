@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,9 @@ def phantom_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom(PhantomSettings(folder / "png", subjects=12, slices=3, size=32))
     pack(PackSettings((folder / "png",), folder / "phantoms.h5", workers=1))
     return folder / "phantoms.h5"
+
+
+@pytest.fixture
+def copy(phantom_file: Path, tmp_path: Path) -> Path:
+    """A copy of the packed phantoms that may be damaged."""
+    return Path(shutil.copy(phantom_file, tmp_path / "copy.h5"))

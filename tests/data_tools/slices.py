@@ -48,3 +48,8 @@ def save_nifti(path: Path, voxels: Pixels, **header: float) -> None:
     if header:
         image.header.set_slope_inter(header["slope"], header["inter"])
     nib.save(image, path)
+
+
+def read_first(reader: SliceReader) -> Pixels:
+    """The first slice of a file of one group."""
+    return reader.read(only_group(reader), 0)

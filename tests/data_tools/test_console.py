@@ -14,6 +14,8 @@ from data_tools.console import CommandError, UsageError, did_you_mean, progress,
         (UsageError("how"), 2, "error: how"),
         (FileNotFoundError(2, "No such file", "x"), 1, "error: x: No such file"),
         (ZeroDivisionError("zero"), 1, "error: ZeroDivisionError: zero (--debug shows where)"),
+        (RuntimeError("\nbuild\nfailed"), 1, "error: RuntimeError: build (--debug shows where)"),
+        (AssertionError(), 1, "error: AssertionError: AssertionError (--debug shows where)"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
     ],
 )

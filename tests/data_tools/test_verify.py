@@ -1,5 +1,4 @@
 import contextlib
-import shutil
 from pathlib import Path
 
 import h5py
@@ -9,11 +8,6 @@ import pytest
 from data_tools.console import CommandError
 from data_tools.slicefile import SliceReader
 from data_tools.verify import verify
-
-
-@pytest.fixture
-def copy(phantom_file: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(phantom_file, tmp_path / "copy.h5"))
 
 
 def everything(path: Path) -> dict[str, bytes]:

@@ -82,11 +82,11 @@ def write_summary(config: TrainConfig, session: Session, progress: Progress, sta
     return content
 
 
-def note_failure(session: Session, config: TrainConfig, progress: Progress, reason: str) -> None:
-    """Record in summary.json why the run failed, unless a newer attempt owns the folder."""
+def note_end(session: Session, config: TrainConfig, progress: Progress, state: str, reason: str) -> None:
+    """Record in summary.json why the run did not complete, unless a newer attempt owns the folder."""
     try:
         assert session.owner is not None
         session.owner.check()
-        write_summary(config, session, progress, "failed", reason=reason)
+        write_summary(config, session, progress, state, reason=reason)
     except (CommandError, OSError) as error:
         warn(f"summary.json could not be written: {error}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data_tools.console import say, warn
+from data_tools.console import CommandError, first_line, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.finale import show_result
 from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
-from vqvae_dist.training.progress import Progress, note_failure, write_summary
+from vqvae_dist.training.progress import Progress, note_end, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 from vqvae_dist.training.state import restore
+from vqvae_dist.training.stop import stop_requested
 from vqvae_dist.training.tracking import Tracker
 
 
@@ -37,10 +38,14 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
             loop = open_loop(config, session, build)
             loop.announce(warning)
     except Exception as error:
-        state = "failed"
+        state = "stopped" if broken_off(error) else "failed"
+        progress = loop.progress if loop else Progress()
         if session.owner:
-            note_failure(session, config, loop.progress if loop else Progress(), str(error))
-        raise
+            note_end(session, config, progress, state, str(error))
+        if state == "failed":
+            raise
+        if runtime.is_main:
+            warn(f"stopped in step {progress.step} ({first_line(error)}); the same command goes on from its checkpoint")
     finally:
         runtime.close()
         if loop:
@@ -48,6 +53,14 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
                 show_result(loop.stage, session, loop.tracker, step=config.schedule.steps)
             loop.tracker.finish(state)
     return state
+
+
+def broken_off(error: Exception) -> bool:
+    """Whether something broke because a stop was asked for, not by itself.
+
+    Ctrl-C, ``timeout`` and some clusters ask every process there is, and a compiler at work just ends.
+    """
+    return stop_requested() and not isinstance(error, CommandError)
 
 
 def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> Loop:

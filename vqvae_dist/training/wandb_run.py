@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from data_tools.console import say, warn
+from data_tools.console import first_line, say, warn
 from vqvae_dist.run_folder import RunFolder
-from vqvae_dist.training.wandb_writer import SEND_S, Writer, first_line
+from vqvae_dist.training.wandb_writer import SEND_S, Writer
 from vqvae_dist.wandb_server import NO_STEP, STRAY_VARIABLES, ServerError, find_server
 
 Mode = Literal["online", "offline"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from data_tools.console import warn
+from data_tools.console import first_line, warn
 
 SEND_S = 8.0
 """How long the client may still send when the run ends."""
@@ -109,8 +109,3 @@ LOWER_IS_BETTER = frozenset({"mse", "mse_foreground", "loss", "bits_per_code", "
 
 def _loggable(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, for a line of ours."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -83,6 +84,28 @@ def test_a_stop_that_comes_before_the_first_step_is_not_lost(trainer: Trainer) -
     ended = trainer.end(target=signalled_while_importing)
     assert ended.status == 1
     assert "stopped at step 1" in ended.text
+
+
+def stopped_while_compiling(arguments: list[str]) -> None:
+    """Run the command with a compiler that gets the signal too, as all of a terminal's processes get Ctrl-C."""
+    from torch._inductor import config
+
+    from vqvae_dist.cli import main
+
+    compiler = Path(tempfile.mkdtemp()) / "c++"
+    compiler.write_text(f"#!/bin/sh\nkill -TERM {os.getpid()}\necho many >&2\necho lines >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    config.cpp.cxx = (str(compiler),)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiler.parent)
+    raise SystemExit(main(arguments))
+
+
+def test_a_stop_that_ends_the_compiler_too_is_a_stop(trainer: Trainer) -> None:
+    ended = trainer.end({"precision.compile": "on"}, target=stopped_while_compiling)
+    assert ended.status == 1
+    assert "stopped in step 0 (" in ended.text
+    assert "error:" not in ended.text
+    assert (trainer.run.read_summary() or {})["state"] == "stopped"
 
 
 def losing_the_folder(arguments: list[str]) -> None:
