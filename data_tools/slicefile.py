@@ -19,6 +19,7 @@ from data_tools.console import CommandError, UsageError
 from data_tools.own_datasets import own_names
 from data_tools.slice_format import (
     BLOCK_ROWS,
+    CHECKSUM_BYTES,
     FORMAT,
     SPLITS,
     VERSION,
@@ -204,14 +205,17 @@ class SliceReader:
             raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
         dataset, verified = self._dataset(shape)
         with damage_named(self.path, f"{group} row {row}"):
+            pixels: npt.NDArray[Any]
             if not verified[row]:
-                pixels: npt.NDArray[Any] = dataset[row]
+                pixels = dataset[row]
                 # Without compression a chunk that was checked once can be taken as it is: three times faster.
                 verified[row] = self.attributes["compression"] == "none"
                 return pixels
-            _, chunk = dataset.id.read_direct_chunk((row, 0, 0))
-            flat = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
-            return flat.reshape(shape.height, shape.width)
+            skipped, chunk = dataset.id.read_direct_chunk((row, 0, 0))
+            pixels = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
+            if skipped or len(chunk) != pixels.nbytes + CHECKSUM_BYTES:
+                raise ValueError("not stored as its header says")
+            return pixels.reshape(shape.height, shape.width)
 
     def read_block(self, group: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the stored pixels (n, H, W) of successive rows, each checked against its checksum."""
