@@ -225,10 +225,6 @@ class SliceReader:
         verified[start:stop] = self.attributes["compression"] == "none"
         return pixels
 
-    def read_rows(self, group: str, rows: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the stored pixels (n, H, W) of several rows, in the order asked."""
-        return np.stack([self.read(group, int(row)) for row in np.asarray(rows)])
-
     def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
         """Return a slice (H, W) as float32 in [0, 1]: its window applied and clipped."""
         return scale_to_unit(self.view(group, row), self.index(group).window[row])

@@ -25,9 +25,8 @@ def test_groups_rows_and_subjects(phantom_file: Path) -> None:
 def test_bulk_and_repeated_reads_equal_single_ones(phantom_file: Path) -> None:
     with SliceReader(phantom_file) as reader:
         group = only_group(reader)
-        rows = np.array([5, 0, 5, 35])
-        expected = np.stack([reader.read(group, row) for row in (5, 0, 5, 35)])
-        np.testing.assert_array_equal(reader.read_rows(group, rows), expected)
+        expected = np.stack([reader.read(group, row) for row in (5, 6, 7)])
+        np.testing.assert_array_equal(reader.read_block(group, 5, 8), expected)
         again = reader.read(group, 5)
         again[:] = 0  # what is returned is the caller's own
         np.testing.assert_array_equal(reader.read(group, 5), expected[0])
