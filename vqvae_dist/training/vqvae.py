@@ -15,7 +15,8 @@ from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.data.loading import read_ahead
-from vqvae_dist.data.slices import SliceBatch, TrainingSlices, check_sizes, on_scratch
+from vqvae_dist.data.scratch import on_scratch
+from vqvae_dist.data.slices import SliceBatch, TrainingSlices, check_sizes
 from vqvae_dist.models.build import build_vqvae
 from vqvae_dist.models.quantizer import SAMPLES, CodeStatistics
 from vqvae_dist.models.vqvae import VQVAE
