@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from data_tools.choices import Axis, Compression, Window
+from data_tools.choices import Axis, Compression, Window, can_scale
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ class PackSettings:
         if min(self.split_shares) < 0 or not self.split_shares[0] or abs(sum(self.split_shares) - 1) > 1e-6:
             shares = " ".join(map(str, self.split_shares))
             raise ValueError(f"--split-shares are three shares that sum to 1, the first above 0; got {shares}")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(f"--window needs LOW below HIGH, got {self.window[0]} {self.window[1]}")
+        if self.window is not None and not (self.window[0] < self.window[1] and can_scale(self.window)):
+            got = f"got {self.window[0]} {self.window[1]}"
+            raise ValueError(f"--window needs LOW below HIGH, different and finite as 32-bit floats, {got}")
         if self.workers < 0:
             raise ValueError(f"--workers is 0 (one a core) or more, got {self.workers}")
 

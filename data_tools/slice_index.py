@@ -31,8 +31,10 @@ def read_index(file: h5py.File, group: SliceGroup) -> SliceIndex:
     noisy_air = file["sources/noisy_air"][:].astype(np.bool_)
     limits = {"source": len(noisy_air), "subject": len(file["subjects/name"]), "split": len(SPLITS)}
     limits["label"] = len(file["classes/name"])
-    if not np.isfinite(columns["window"]).all():
-        raise ValueError("a window that is not finite")
+    with np.errstate(over="ignore", invalid="ignore"):
+        widths = np.diff(columns["window"].astype(np.float32))
+    if not (np.isfinite(widths) & (widths != 0)).all():
+        raise ValueError("a window that is not finite, or empty")
     for name, limit in limits.items():
         if group.count and columns[name].max() >= limit:
             raise ValueError(f"{name} {columns[name].max()} of {limit}")

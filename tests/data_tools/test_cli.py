@@ -69,6 +69,8 @@ def test_packing_imports_no_torch(save: Save, tmp_path: Path) -> None:
         (["pack", "--output", "x.h5"], "nothing to pack"),
         (["pack", "nowhere", "--output", "x.h5"], "nowhere: no such file or folder"),
         (["pack", ".", "--output", "x.h5", "--window", "5", "5"], "LOW below HIGH"),
+        (["pack", ".", "--output", "x.h5", "--window", "-1e39", "1e39"], "finite as 32-bit floats"),
+        (["pack", ".", "--output", "x.h5", "--window", "1e9", "1000000001"], "different"),
         (["pack", ".", "--output", "x.h5", "--split-shares", "1", "1", "1"], "sum to 1"),
         (["pack", ".", "--output", "x.h5", "--min-foreground", "2"], "--min-foreground"),
         (["pack", ".", "--output", "x.h5", "--axis", "up"], "axial"),

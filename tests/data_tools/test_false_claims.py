@@ -199,9 +199,9 @@ def test_a_chunk_that_went_past_its_checksum_is_named(copy: Path) -> None:
         read_first(reader)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_window_that_is_not_finite_is_damage(value: float, copy: Path) -> None:
+@pytest.mark.parametrize("window", [(0, np.nan), (np.inf, 0), (0, 1e39), (-3e38, 3e38), (7, 7)])
+def test_a_window_that_nothing_can_be_scaled_by_is_damage(window: tuple[float, float], copy: Path) -> None:
     with h5py.File(copy, "a") as file:
-        file["images/32x32_uint8/window"][3, 1] = value
+        file["images/32x32_uint8/window"][3] = window
     with pytest.raises(CommandError, match="a window that is not finite"):
         SliceReader(copy).index("32x32_uint8")
