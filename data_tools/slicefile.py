@@ -24,6 +24,7 @@ from data_tools.slice_format import (
     SPLITS,
     VERSION,
     SliceGroup,
+    content_digest,
     damage_named,
     open_packed,
     read_attributes,
@@ -176,6 +177,13 @@ class SliceReader:
             with damage_named(self.path, f"the index of {group}"):
                 self._indexes[group] = read_index(file, found)
         return self._indexes[group]
+
+    def check_digest(self) -> None:
+        """CommandError unless the index is the one that the digest was made of; reads every column, but no pixel."""
+        assert self.groups is not None  # every column is checked to lie in this file
+        with damage_named(self.path, "the index"):
+            if content_digest(self._open()) != self.digest:
+                raise ValueError("not the one that was packed: another digest")
 
     def rows(self, group: str, split: str) -> npt.NDArray[np.int64]:
         """Return the row numbers of a split in file order; ``all`` gives every row."""

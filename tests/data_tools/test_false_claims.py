@@ -199,6 +199,16 @@ def test_a_chunk_that_went_past_its_checksum_is_named(copy: Path) -> None:
         read_first(reader)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("label", 0), ("label", -2), ("split", 3), ("position", 1.5), ("position", np.nan)]
+)
+def test_an_index_that_points_nowhere_is_damage(column: str, value: float, copy: Path) -> None:
+    with h5py.File(copy, "a") as file:
+        file[f"images/32x32_uint8/{column}"][3] = value
+    with pytest.raises(CommandError, match=f"the index of 32x32_uint8 is damaged .{column} {value}\\b"):
+        SliceReader(copy).index("32x32_uint8")
+
+
 @pytest.mark.parametrize("window", [(0, np.nan), (np.inf, 0), (0, 1e39), (-3e38, 3e38), (7, 7)])
 def test_a_window_that_nothing_can_be_scaled_by_is_damage(window: tuple[float, float], copy: Path) -> None:
     with h5py.File(copy, "a") as file:

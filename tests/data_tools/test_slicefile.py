@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -82,6 +83,14 @@ def test_a_closed_reader_opens_again(phantom_file: Path) -> None:
     expected = read_first(reader)
     reader.close()
     np.testing.assert_array_equal(read_first(reader), expected)
+
+
+def test_an_index_of_another_digest_is_named(copy: Path) -> None:
+    SliceReader(copy).check_digest()
+    with h5py.File(copy, "a") as file:
+        file["images/32x32_uint8/split"][:] = 0
+    with pytest.raises(CommandError, match=f"{copy}: the index is damaged .not the one that was packed"):
+        SliceReader(copy).check_digest()
 
 
 def test_reading_needs_no_lock(copy: Path) -> None:

@@ -44,6 +44,7 @@ def extract_codes(
         raise UsageError(f"--views must be 1 or more, got {views}")
     check_seed(seed)
     vqvae, reader = load_vqvae(run), SliceReader(data)
+    reader.check_digest()  # which the codes are known by
     attributes = identity(vqvae, reader, views, seed)
     if not overwrite and output.is_file() and _holds_already(output, attributes):
         say(f"{output}: holds these codes already")
