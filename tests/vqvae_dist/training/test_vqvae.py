@@ -80,7 +80,9 @@ def test_an_index_that_was_changed_is_named_before_training(tmp_path: Path) -> N
         for group in file["images"].values():
             group["split"][:] = 0
     trainer = Trainer(tmp_path, path)
-    assert trainer().status == 1
+    ended = trainer()
+    assert ended.status == 1
+    assert f"{path}: the index is damaged" in ended.text
     assert not trainer.run.path.exists()
 
 
