@@ -10,6 +10,9 @@ from tyro.conf import Positional
 
 from data_tools.choices import Axis, Compression, Window, can_scale
 
+MAX_PHANTOM_SIDE = 4096
+"""Of a phantom's slice: drawing it takes some gigabytes."""
+
 
 @dataclass(frozen=True)
 class PhantomSettings:
@@ -34,6 +37,8 @@ class PhantomSettings:
         for name, least in (("subjects", 1), ("slices", 1), ("size", 16), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} is at least {least}, got {getattr(self, name)}")
+        if self.size > MAX_PHANTOM_SIDE:
+            raise ValueError(f"--size is at most {MAX_PHANTOM_SIDE}, got {self.size}")
 
 
 @dataclass(frozen=True)
