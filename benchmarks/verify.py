@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.machine import provenance
 from data_tools.slicefile import SliceReader
 from data_tools.verify import verify
@@ -31,7 +29,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=7)
     options = parser.parse_args()
     with SliceReader(options.data) as reader:
-        slices = [image for group in reader.groups for image in reader.read_rows(group.name, np.arange(group.count))]
+        slices = [image for group in reader.groups for image in reader.read_block(group.name, 0, group.count)]
     size = sum(image.nbytes for image in slices)
     ours, alone = [], []
     for _ in range(options.repeat):

@@ -170,11 +170,6 @@ class Catalog:
         """Return how many subjects each rule named."""
         return dict(self._db.execute("SELECT rule, COUNT(*) FROM subjects GROUP BY rule ORDER BY rule"))
 
-    def subjects_by_split(self) -> dict[str, int]:
-        """Return how many subjects each split has."""
-        found = dict(self._db.execute("SELECT split, COUNT(*) FROM subjects GROUP BY split"))
-        return {split: found.get(split, 0) for split in SPLITS}
-
     def add_skipped(self, path: str, reason: str) -> None:
         """Note a file that contributes no slice."""
         self._db.execute("INSERT INTO skipped VALUES (?, ?)", (one_line(path), reason))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.choices import Window
+from data_tools.choices import Window, can_scale
 from data_tools.readers.slice import RawSlice, UnreadableError
 
 PERCENTILE = 99.9
@@ -74,8 +74,8 @@ def _real_nonzero(one: RawSlice) -> npt.NDArray[Any]:
 def stored_window(one: RawSlice, window: Window) -> Window:
     """Return ``window`` (real values) in the stored values of a slice; it falls where low values are bright."""
     low, high = ((end - one.intercept) / one.slope for end in window)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise UnreadableError(f"a rescale slope of {one.slope} makes its window infinite")
+    if not can_scale((low, high)):
+        raise UnreadableError(f"its window is {low} to {high} in stored values, by which nothing can be scaled")
     return (high, low) if one.inverted else (low, high)
 
 

@@ -42,6 +42,8 @@ def pack(settings: PackSettings) -> None:
     Raises CommandError, and leaves nothing behind, where no slice can be read, where a subject or the same pixels
     would be on both sides of a split, where ``strict`` forbids what was skipped, or where the disk is full.
     """
+    if settings.output.is_dir():
+        raise UsageError(f"--output {settings.output} is a folder; give the file to write, e.g. brain.h5")
     if settings.output.exists() and not settings.overwrite:
         raise UsageError(f"{settings.output} exists; --overwrite replaces it")
     base_folder(settings.src)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from data_tools.choices import Axis, Compression, Window
+from data_tools.choices import Axis, Compression, Window, can_scale
+
+MAX_PHANTOM_SIDE = 4096
+"""Of a phantom's slice: drawing it takes some gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class PhantomSettings:
         for name, least in (("subjects", 1), ("slices", 1), ("size", 16), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"--{name} is at least {least}, got {getattr(self, name)}")
+        if self.size > MAX_PHANTOM_SIDE:
+            raise ValueError(f"--size is at most {MAX_PHANTOM_SIDE}, got {self.size}")
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,9 @@ class PackSettings:
         if min(self.split_shares) < 0 or not self.split_shares[0] or abs(sum(self.split_shares) - 1) > 1e-6:
             shares = " ".join(map(str, self.split_shares))
             raise ValueError(f"--split-shares are three shares that sum to 1, the first above 0; got {shares}")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(f"--window needs LOW below HIGH, got {self.window[0]} {self.window[1]}")
+        if self.window is not None and not (self.window[0] < self.window[1] and can_scale(self.window)):
+            got = f"got {self.window[0]} {self.window[1]}"
+            raise ValueError(f"--window needs LOW below HIGH, different and finite as 32-bit floats, {got}")
         if self.workers < 0:
             raise ValueError(f"--workers is 0 (one a core) or more, got {self.workers}")
 

@@ -24,6 +24,12 @@ SPLITS = ("train", "validate", "test")
 """The column ``split`` holds an index into these."""
 
 PIXEL_DTYPES = ("uint8", "uint16", "int16", "float32")
+PIXEL_FILTERS = {"none": (3,), "lz4": (2, 32004, 3), "zstd": (2, 32015, 3)}
+"""HDF5's numbers of the filters that each compression puts pixels through: 2 is shuffle, 3 the checksum."""
+
+CHECKSUM_BYTES = 4
+"""After the pixels of an uncompressed slice."""
+
 MAX_SLICE_PIXELS = 1 << 26
 """The largest slice that is packed or read (8192 x 8192); a header that claims more is refused unread."""
 
@@ -141,11 +147,11 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
 def read_groups(path: Path, file: h5py.File) -> tuple[SliceGroup, ...]:
     """Return the groups of a file, sorted by name, after checking that each is what its name says."""
     with damage_named(path, "the list of groups"):
-        images = own_group(file, "images")
-        return tuple(_checked_group(path, own_group(images, name), name) for name in sorted(images))
+        images, filters = own_group(file, "images"), PIXEL_FILTERS[own_attributes(file)["compression"]]
+        return tuple(_checked_group(path, own_group(images, name), name, filters) for name in sorted(images))
 
 
-def _checked_group(path: Path, parent: h5py.Group, name: str) -> SliceGroup:
+def _checked_group(path: Path, parent: h5py.Group, name: str, filters: tuple[int, ...]) -> SliceGroup:
     slices = own_dataset(parent, "slices", chunk_bytes=MAX_CHUNK_BYTES)
     count, height, width = slices.shape
     group = SliceGroup(name, height, width, str(slices.dtype), count)
@@ -158,6 +164,7 @@ def _checked_group(path: Path, parent: h5py.Group, name: str) -> SliceGroup:
         and 0 < height * width <= MAX_SLICE_PIXELS
         and all(_is_plain(parent, column, count, *kind) for column, kind in wanted.items())
         and slices.chunks == (1, height, width)
+        and _filters(slices) == filters
     )
     if not sound:
         raise CommandError(f"{path}: /images/{name} is not what its name says; the file is damaged or not ours")
@@ -168,6 +175,11 @@ def _is_plain(group: h5py.Group, name: str, count: int, shape: tuple[int, ...], 
     """Whether ``name`` is a dataset of this shape and type with checksums, which lies in this file."""
     dataset = own_dataset(group, name, chunk_bytes=MAX_CHUNK_BYTES if name == "slices" else MAX_COLUMN_CHUNK_BYTES)
     return dataset.shape == (count, *shape) and dataset.dtype == dtype and bool(dataset.fletcher32)
+
+
+def _filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+    properties = dataset.id.get_create_plist()
+    return tuple(properties.get_filter(number)[0] for number in range(properties.get_nfilters()))
 
 
 def content_digest(file: h5py.File) -> str:

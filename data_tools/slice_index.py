@@ -31,9 +31,29 @@ def read_index(file: h5py.File, group: SliceGroup) -> SliceIndex:
     noisy_air = file["sources/noisy_air"][:].astype(np.bool_)
     limits = {"source": len(noisy_air), "subject": len(file["subjects/name"]), "split": len(SPLITS)}
     limits["label"] = len(file["classes/name"])
-    if not np.isfinite(columns["window"]).all():
-        raise ValueError("a window that is not finite")
+    with np.errstate(over="ignore", invalid="ignore"):
+        widths = np.diff(columns["window"].astype(np.float32))
+    if not (np.isfinite(widths) & (widths != 0)).all():
+        raise ValueError("a window that is not finite, or empty")
     for name, limit in limits.items():
-        if group.count and columns[name].max() >= limit:
-            raise ValueError(f"{name} {columns[name].max()} of {limit}")
+        check_range(name, columns[name], limit)
+    check_positions(columns["position"])
     return SliceIndex(**columns, noisy_air=noisy_air[columns["source"]])
+
+
+def check_range(name: str, values: npt.NDArray[np.integer], limit: int) -> None:
+    """ValueError unless all are below ``limit`` and at least 0; a label may be -1, which is none."""
+    if not len(values):
+        return
+    least, most = values.min(), values.max()
+    if most >= limit:
+        raise ValueError(f"{name} {most} of {limit}")
+    if least < (-1 if name == "label" else 0):
+        raise ValueError(f"{name} {least}")
+
+
+def check_positions(positions: npt.NDArray[np.float32]) -> None:
+    """ValueError unless all lie in [0, 1]."""
+    wrong = positions[~((positions >= 0) & (positions <= 1))]
+    if len(wrong):
+        raise ValueError(f"position {wrong[0]}, which is not in 0 to 1")

@@ -19,10 +19,12 @@ from data_tools.console import CommandError, UsageError
 from data_tools.own_datasets import own_names
 from data_tools.slice_format import (
     BLOCK_ROWS,
+    CHECKSUM_BYTES,
     FORMAT,
     SPLITS,
     VERSION,
     SliceGroup,
+    content_digest,
     damage_named,
     open_packed,
     read_attributes,
@@ -176,6 +178,13 @@ class SliceReader:
                 self._indexes[group] = read_index(file, found)
         return self._indexes[group]
 
+    def check_digest(self) -> None:
+        """CommandError unless the index is the one that the digest was made of; reads every column, but no pixel."""
+        assert self.groups is not None  # every column is checked to lie in this file
+        with damage_named(self.path, "the index"):
+            if content_digest(self._open()) != self.digest:
+                raise ValueError("not the one that was packed: another digest")
+
     def rows(self, group: str, split: str) -> npt.NDArray[np.int64]:
         """Return the row numbers of a split in file order; ``all`` gives every row."""
         if split == "all":
@@ -204,14 +213,17 @@ class SliceReader:
             raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
         dataset, verified = self._dataset(shape)
         with damage_named(self.path, f"{group} row {row}"):
+            pixels: npt.NDArray[Any]
             if not verified[row]:
-                pixels: npt.NDArray[Any] = dataset[row]
+                pixels = dataset[row]
                 # Without compression a chunk that was checked once can be taken as it is: three times faster.
                 verified[row] = self.attributes["compression"] == "none"
                 return pixels
-            _, chunk = dataset.id.read_direct_chunk((row, 0, 0))
-            flat = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
-            return flat.reshape(shape.height, shape.width)
+            skipped, chunk = dataset.id.read_direct_chunk((row, 0, 0))
+            pixels = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
+            if skipped or len(chunk) != pixels.nbytes + CHECKSUM_BYTES:
+                raise ValueError("not stored as its header says")
+            return pixels.reshape(shape.height, shape.width)
 
     def read_block(self, group: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the stored pixels (n, H, W) of successive rows, each checked against its checksum."""
@@ -220,10 +232,6 @@ class SliceReader:
             pixels: npt.NDArray[Any] = dataset[start:stop]
         verified[start:stop] = self.attributes["compression"] == "none"
         return pixels
-
-    def read_rows(self, group: str, rows: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the stored pixels (n, H, W) of several rows, in the order asked."""
-        return np.stack([self.read(group, int(row)) for row in np.asarray(rows)])
 
     def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
         """Return a slice (H, W) as float32 in [0, 1]: its window applied and clipped."""

@@ -106,8 +106,12 @@ class SubjectTable:
             raise UsageError(f"--subjects {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise CommandError(f"--subjects {path}: not UTF-8 text ({error})") from error
+        try:
+            table = list(csv.reader(text.splitlines()))
+        except csv.Error as error:
+            raise UsageError(f"--subjects {path}: not a CSV of path glob, subject[, class] ({error})") from error
         rows = []
-        for number, cells in enumerate(csv.reader(text.splitlines()), start=1):
+        for number, cells in enumerate(table, start=1):
             cells = [cell.strip() for cell in cells]
             if not any(cells) or (number == 1 and cells[:2] == ["path", "subject"]):
                 continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from data_tools.readers.png import check_chunks, check_rows
 from data_tools.readers.slice import (
     PlacedSlice,
     RawSlice,
@@ -32,15 +32,24 @@ MAX_PAGES = 1 << 13
 """The most pages of a TIFF: Pillow compares each page's place with those of all before it."""
 
 
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 258, 262, 339
+"""Tags of a TIFF page, and some of their values."""
+_SMALLER_COPY = 1
+_WHITE_IS_0 = 0
+_UNSIGNED, _SIGNED = 1, 2
+
+
 def read_image(data: bytes) -> Volume:
     """Read an image, or each page of a TIFF, as gray slices; raise UnreadableError where that would lose something."""
     if data.startswith(b"\x89PNG"):
-        _check_png(data)
+        check_chunks(data)
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.format != "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise UnreadableError(f"an animation of {getattr(image, 'n_frames', 1)} pictures")
             pages = list(_pages(image, data))
+            if image.format == "PNG":
+                check_rows(data)
             noisy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
     except Image.DecompressionBombError:
         raise UnreadableError(f"a slice larger than the limit of {MAX_SLICE_PIXELS} pixels") from None
@@ -52,28 +61,35 @@ def read_image(data: bytes) -> Volume:
 
 def _pages(image: Image.Image, data: bytes) -> Iterator[npt.NDArray[Any]]:
     """Yield the gray values of each page; small files can point to the same large page again and again."""
-    pages = _count_pages(image)
+    pages = _find_pages(image)
     size = 0
-    for number in range(pages):
+    for number in pages:
         image.seek(number)
         page = to_stored(_gray(image, data))
         size += page.nbytes
-        check_volume(pages, size)
+        check_volume(len(pages), size)
         yield page
 
 
-def _count_pages(image: Image.Image) -> int:
-    """Return the number of pages, after checking what their headers claim."""
+def _find_pages(image: Image.Image) -> list[int]:
+    """Return the pages that are pictures of their own, after checking what the headers of all claim."""
     size = 0
+    pages: list[int] = []
     for number in range(MAX_PAGES + 1):
         try:
             image.seek(number)
         except EOFError:
-            return number
+            break
         check_sides(image.height, image.width)
         size += image.height * image.width
         check_volume(number, size)
-    raise UnreadableError(f"a TIFF of more than {MAX_PAGES} pages")
+        if not _tiff_tag(image, _SUBFILE_TYPE, 0) & _SMALLER_COPY:
+            pages.append(number)
+    else:
+        raise UnreadableError(f"a TIFF of more than {MAX_PAGES} pages")
+    if not pages:
+        raise UnreadableError("a TIFF of nothing but smaller copies")
+    return pages
 
 
 def _gray(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
@@ -86,8 +102,21 @@ def _gray(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
     if image.mode in ("RGB", "RGBA", "LA"):
         return _gray_of_colours(_colours(image, data))
     if image.mode == "L" or image.mode == "F" or image.mode.startswith("I"):
-        return np.asarray(image)
+        return _numbers(image)
     raise UnreadableError(f"colour mode {image.mode}; convert it to gray")
+
+
+def _numbers(image: Image.Image) -> npt.NDArray[Any]:
+    """Return the numbers of a gray page; Pillow takes 8 bits for unsigned and 32 for signed, whatever a TIFF says."""
+    pixels: npt.NDArray[Any] = np.asarray(image)
+    sign = _tiff_tag(image, _SAMPLE_FORMAT, _UNSIGNED)
+    if _tiff_tag(image, _PHOTOMETRIC, None) == _WHITE_IS_0 and (image.mode != "L" or sign == _SIGNED):
+        raise UnreadableError("0 is white (MinIsWhite), which is read for unsigned 8 bits only; invert it")
+    if sign == _SIGNED and pixels.dtype == np.uint8:
+        return pixels.view(np.int8)
+    if sign == _UNSIGNED and pixels.dtype == np.int32:
+        return pixels.view(np.uint32)
+    return pixels
 
 
 def _colours(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
@@ -121,10 +150,14 @@ def _tiff_page(data: bytes, page: int) -> npt.NDArray[Any]:
     return np.moveaxis(pixels, 0, -1) if planes_apart else pixels
 
 
+def _tiff_tag(image: Image.Image, tag: int, default: Any) -> Any:
+    """Return the value of a tag of the current page, the first of several; ``default`` too where it is no TIFF."""
+    found = getattr(image, "tag_v2", {}).get(tag, default)
+    return found[0] if isinstance(found, tuple) and found else found
+
+
 def _tiff_depths(image: Image.Image) -> tuple[int, ...]:
-    bits_per_sample = 258
-    tags = getattr(image, "tag_v2", None)
-    return tuple(tags.get(bits_per_sample, ())) if tags is not None else ()
+    return tuple(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, ()))
 
 
 def _gray_of_colours(channels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -138,19 +171,3 @@ def _gray_of_colours(channels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if any((channels[..., channel] != gray).any() for channel in range(1, count)):
         raise UnreadableError("it is in colour, not gray stored as RGB; convert it to gray")
     return gray
-
-
-def _check_png(data: bytes) -> None:
-    """Check every chunk's CRC and that none is missing; Pillow does not check those of the pixels."""
-    view, start = memoryview(data), 8
-    while start + 12 <= len(data):
-        length = int.from_bytes(view[start : start + 4], "big")
-        end = start + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise UnreadableError("a damaged PNG: a checksum does not match")
-        if bytes(view[start + 4 : start + 8]) == b"IEND":
-            return
-        start = end
-    raise UnreadableError("a truncated PNG")

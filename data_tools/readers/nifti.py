@@ -34,6 +34,9 @@ from data_tools.readers.slice import (
 logging.getLogger("nibabel").setLevel(logging.CRITICAL)
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
+MAX_PADDING = 512
+"""How many bytes may follow the voxels: fewer than a slice, which would be one that the header hides."""
+
 _WORLD_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2, "auto": 2}
 """The world axis (right, anterior, superior) that a plane's slices follow each other along."""
 
@@ -49,8 +52,7 @@ def read_nifti(data: bytes, *, axis: Axis, volume: int) -> Volume:
     try:
         header = _header(stream)
         voxels = to_stored(_voxels(stream, header, volume, available=len(data) * (MAX_DEFLATE_RATIO if zipped else 1)))
-        if zipped:
-            _read_to_the_end(stream)
+        _check_end(stream, header)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableError(f"a truncated or damaged gzip file ({error})") from error
     slope, intercept = header.get_slope_inter()
@@ -74,9 +76,16 @@ def _header(stream: BinaryIO) -> Any:
     sizes = {int.from_bytes(start, "little"), int.from_bytes(start, "big")}
     if not sizes & {348, 540}:
         raise UnreadableError("a gzip file that holds no NIfTI")
-    header = (nib.Nifti2Header if 540 in sizes else nib.Nifti1Header).from_fileobj(stream)
+    kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
+    stated = kind.from_fileobj(stream, check=False)  # nibabel's checks mend what they can
+    stream.seek(0)
+    header = kind.from_fileobj(stream)
     if bytes(header["magic"])[:2] == b"ni":
         raise UnreadableError("half of a two-file NIfTI (.hdr and .img); convert it to one .nii")
+    if stated["bitpix"] != 8 * header.get_data_dtype().itemsize:
+        raise UnreadableError(f"a header that claims {stated['bitpix']} bits a voxel of type {header.get_data_dtype()}")
+    if not math.isfinite(stated["scl_slope"]):  # 0 is none
+        raise UnreadableError(f"a slope of {stated['scl_slope']}")
     return header
 
 
@@ -97,7 +106,7 @@ def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int) -> np
     space = (*shape[:3], 1)[:3]
     size = math.prod(space) * dtype.itemsize
     check_volume(max(space), size)  # any of its sides may be the one that slices are counted along
-    start = max(int(header.get_data_offset()), header.single_vox_offset) + volume * size
+    start = _start(header) + volume * size
     if start + size > min(available, MAX_FILE_BYTES):
         raise UnreadableError("truncated: it ends before its voxels do")
     stream.seek(start)
@@ -107,16 +116,23 @@ def _voxels(stream: BinaryIO, header: Any, volume: int, *, available: int) -> np
     return np.frombuffer(raw, dtype).reshape(space, order="F")
 
 
+def _start(header: Any) -> int:
+    return max(int(header.get_data_offset()), int(header.single_vox_offset))
+
+
 def _volume_count(header: Any) -> int:
     shape = header.get_data_shape()
     return int(shape[3]) if len(shape) > 3 else 1
 
 
-def _read_to_the_end(stream: BinaryIO) -> None:
-    """Unpack the rest and drop it: gzip's checksum of everything stands at the end."""
+def _check_end(stream: BinaryIO, header: Any) -> None:
+    """Unpack the rest and drop it: gzip's checksum of everything stands at the end, and no further voxel."""
     while stream.read(1 << 20):
         if stream.tell() > MAX_FILE_BYTES:
             raise UnreadableError(f"a gzip file that unpacks to more than {MAX_FILE_BYTES} bytes")
+    end = _start(header) + math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+    if stream.tell() > end + MAX_PADDING:
+        raise UnreadableError(f"it holds {stream.tell() - end} bytes more than its header claims")
 
 
 def _axis_order(shape: tuple[int, ...], affine: npt.NDArray[np.float64], axis: Axis) -> tuple[int, int, int]:

@@ -140,9 +140,15 @@ def to_stored(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         # A value out of range wraps or overflows; that it did is seen in the comparison.
         with np.errstate(all="ignore"):
             stored = values.astype(dtype)
-        if np.array_equal(stored.astype(values.dtype), values, equal_nan=kind == "f"):
+            again = stored.astype(values.dtype)
+        if np.array_equal(again, values, equal_nan=kind == "f") and (kind == "f" or _same_ends(stored, values)):
             return stored
     raise UnreadableError(f"its {values.dtype} values fit neither int16 nor float32 exactly")
+
+
+def _same_ends(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """Whether least and largest value are equal: what wraps may wrap back (uint32 4294967295 to int16 -1)."""
+    return bool(a.min().item() == b.min().item() and a.max().item() == b.max().item())
 
 
 def reason(error: Exception) -> str:

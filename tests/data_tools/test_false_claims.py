@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -177,26 +178,40 @@ def test_attributes_that_are_not_what_is_shown_are_damage(
     assert capsys.readouterr().err.startswith(f"error: {copy}: ")
 
 
-def test_a_filter_that_nobody_knows_is_named(copy: Path) -> None:
+@pytest.mark.parametrize(
+    "filters", [{"shuffle": True}, {"compression": "gzip"}, {"compression": 32000, "allow_unknown_filter": True}, {}]
+)
+def test_pixels_behind_other_filters_than_the_file_says_are_refused(filters: dict[str, Any], copy: Path) -> None:
     with h5py.File(copy, "a") as file:
-        pixels = file["images/32x32_uint8/slices"]
-        raw = [pixels.id.read_direct_chunk((row, 0, 0)) for row in range(36)]
-        del file["images/32x32_uint8/slices"]
-        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        properties.set_chunk((1, 32, 32))
-        properties.set_fletcher32()
-        properties.set_filter(32000, h5py.h5z.FLAG_OPTIONAL)
-        space = h5py.h5s.create_simple((36, 32, 32))
-        made = h5py.h5d.create(file["images/32x32_uint8"].id, b"slices", h5py.h5t.NATIVE_UINT8, space, properties)
-        for row, (_, chunk) in enumerate(raw):
-            made.write_direct_chunk((row, 0, 0), chunk)
-    with pytest.raises(CommandError, match=r"32x32_uint8 row 0 is damaged"), SliceReader(copy) as reader:
+        _replace(file, "slices", shape=(36, 32, 32), dtype="u1", chunks=(1, 32, 32), fletcher32=True, **filters)
+        if not filters:
+            _attribute(file, "compression", "lz4")
+    with pytest.raises(CommandError, match="not what its name says"):
+        read_first(SliceReader(copy))
+
+
+def test_a_chunk_that_went_past_its_checksum_is_named(copy: Path) -> None:
+    with h5py.File(copy, "a") as file:
+        file["images/32x32_uint8/slices"].id.write_direct_chunk((0, 0, 0), bytes(1024), filter_mask=1)
+    reader = SliceReader(copy)
+    assert not read_first(reader).any()  # through HDF5
+    with pytest.raises(CommandError, match="32x32_uint8 row 0 is damaged"):
         read_first(reader)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_window_that_is_not_finite_is_damage(value: float, copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"), [("label", 0), ("label", -2), ("split", 3), ("position", 1.5), ("position", np.nan)]
+)
+def test_an_index_that_points_nowhere_is_damage(column: str, value: float, copy: Path) -> None:
     with h5py.File(copy, "a") as file:
-        file["images/32x32_uint8/window"][3, 1] = value
+        file[f"images/32x32_uint8/{column}"][3] = value
+    with pytest.raises(CommandError, match=f"the index of 32x32_uint8 is damaged .{column} {value}\\b"):
+        SliceReader(copy).index("32x32_uint8")
+
+
+@pytest.mark.parametrize("window", [(0, np.nan), (np.inf, 0), (0, 1e39), (-3e38, 3e38), (7, 7)])
+def test_a_window_that_nothing_can_be_scaled_by_is_damage(window: tuple[float, float], copy: Path) -> None:
+    with h5py.File(copy, "a") as file:
+        file["images/32x32_uint8/window"][3] = window
     with pytest.raises(CommandError, match="a window that is not finite"):
         SliceReader(copy).index("32x32_uint8")

@@ -40,6 +40,15 @@ def test_slope_and_intercept_change_the_window_not_the_pixels(tmp_path: Path, pa
         assert (reader.source(0).slope, reader.source(0).intercept) == (2, -2000)
 
 
+def test_a_slope_that_makes_the_window_too_wide_is_named(tmp_path: Path, pack_here: Pack) -> None:
+    voxels = np.random.default_rng(0).integers(1, 90, (12, 12, 3)).astype(np.int16)
+    save_nifti(tmp_path / "in" / "a.nii", voxels, slope=1e-30, inter=0.0)
+    save_nifti(tmp_path / "in" / "b.nii", voxels)
+    with pack_here(tmp_path / "in", window=(0.0, 1e9), min_foreground=0.0) as reader:
+        assert "by which nothing can be scaled" in report(reader)["a.nii"]
+        assert reader.source_count == 1
+
+
 @pytest.mark.parametrize("order", [(0.0, 200.0), (200.0, 0.0)])
 def test_scaling_clips_and_inverts(order: tuple[float, float]) -> None:
     raw = np.array([[-5, 0, 100], [200, 300, 50]], np.int16)

@@ -74,6 +74,12 @@ def test_a_table_that_is_none_names_the_line(content: bytes, tmp_path: Path) -> 
         SubjectTable.read(tmp_path / "t.csv")
 
 
+def test_a_table_that_csv_cannot_read_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"a.png,{'x' * 200_000}\n")
+    with pytest.raises(UsageError, match=r"t\.csv: not a CSV of path glob, subject\[, class\] \(field larger"):
+        SubjectTable.read(tmp_path / "t.csv")
+
+
 def test_a_table_that_is_missing_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         SubjectTable.read(tmp_path / "t.csv")

@@ -135,7 +135,7 @@ def packed_content(file: Path) -> list[Any]:
     with SliceReader(file) as reader:
         content: list[Any] = [reader.digest, reader.subjects, reader.classes]
         for group in reader.groups:
-            content += [group, reader.read_rows(group.name, np.arange(group.count)).tobytes()]
+            content += [group, reader.read_block(group.name, 0, group.count).tobytes()]
             content += [column.tobytes() for column in vars(reader.index(group.name)).values()]
     return content
 

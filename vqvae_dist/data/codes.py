@@ -28,6 +28,7 @@ import numpy.typing as npt
 from data_tools.console import CommandError, UsageError
 from data_tools.own_datasets import MAX_CHUNK_BYTES, own_attributes, own_dataset, own_group, own_names
 from data_tools.slice_format import DAMAGE
+from data_tools.slice_index import check_positions, check_range
 from data_tools.slicefile import SPLITS
 
 FORMAT = "brain-codes"
@@ -162,10 +163,10 @@ class CodesReader:
 
     def _checked_index(self, group: h5py.Group) -> CodesIndex:
         index = CodesIndex(**{name: group[name][:] for name in COLUMNS})
-        for name, limit in (("label", len(self.classes)), ("split", len(SPLITS)), ("subject", len(self.subjects))):
-            values = getattr(index, name)
-            if len(values) and values.max() >= limit:
-                raise ValueError(f"{name} {values.max()} of {limit}")
+        limits = {"label": len(self.classes), "split": len(SPLITS), "subject": len(self.subjects), "flipped": 2}
+        for name, limit in limits.items():
+            check_range(name, getattr(index, name), limit)
+        check_positions(index.position)
         return index
 
     def rows(self, group: str, split: str, *, views: bool) -> npt.NDArray[np.int64]:
@@ -236,6 +237,8 @@ def _checked_group(name: str, group: h5py.Group, file_bytes: int) -> CodesGroup:
         dataset = own_dataset(group, key, chunk_bytes=MAX_CHUNK_BYTES)
         if dataset.shape != (count, *shape) or dataset.dtype != kind:
             raise ValueError(f"{name}/{key} has shape {dataset.shape} of {dataset.dtype}")
+        if not dataset.fletcher32:
+            raise ValueError(f"{name}/{key} has no checksums")
     if count * sum(np.dtype(kind).itemsize for kind in COLUMNS.values()) > file_bytes:
         raise ValueError(f"{name} claims {count} maps, more than fit into the file")
     about = own_attributes(group)

@@ -65,7 +65,7 @@ class CodesWriter:
             kind = h5py.string_dtype("utf-8", max(map(len, texts), default=1))
             options = {"chunks": (len(texts),), "fletcher32": True} if texts else {}
             self._file.create_dataset(key, data=np.array(texts, kind), **options)
-        about = {"format": FORMAT, "version": VERSION, "digest": _content_digest(self._file)}
+        about = {"format": FORMAT, "version": VERSION, "digest": content_digest(self._file)}
         write_attributes(self._file, about)
         self.close()
 
@@ -84,7 +84,7 @@ def write_attributes(target: h5py.Group, attributes: Mapping[str, object]) -> No
             target.attrs[name] = value
 
 
-def _content_digest(file: h5py.File) -> str:
+def content_digest(file: h5py.File) -> str:
     """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
     attributes = own_attributes(file)
     digest = hashlib.sha256(f"{attributes['K']} {attributes['vqvae_weights_sha256']}".encode())

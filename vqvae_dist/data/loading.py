@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader
 
 B = TypeVar("B", covariant=True)
+
+
+STOPS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT, signal.SIGINT)
+"""Signals that warn of a stop: the training process's business, and not its workers'."""
 
 
 class Steps(Protocol[B]):
@@ -36,7 +42,9 @@ def read_ahead(source: Steps[B], steps: range, *, workers: int) -> Iterator[B]:
             worker_init_fn=_quiet_worker,
             prefetch_factor=2,
         )
-        yield from loader
+        with _held_back():
+            batches = iter(loader)  # starts the workers
+        yield from batches
         return
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         ahead = [pool.submit(source.__getitem__, step) for step in steps[:2]]
@@ -47,16 +55,27 @@ def read_ahead(source: Steps[B], steps: range, *, workers: int) -> Iterator[B]:
             yield ready.result()
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Let stops wait until the block is done; a process started in it holds them back until it ignores them."""
+    resource_tracker.ensure_running()  # whose start lets them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def _quiet_worker(_: int) -> None:
-    """One thread a worker; signals that warn of a stop are the training process's business, its death is ours."""
+    """One thread a worker; stops are the training process's business, its death is ours."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    for name in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT, signal.SIGINT):
-        signal.signal(name, signal.SIG_IGN)
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:

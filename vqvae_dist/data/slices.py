@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +15,6 @@ from data_tools.slicefile import SliceReader, scale_to_unit
 from vqvae_dist.config import DataConfig
 from vqvae_dist.counter_random import keys, uniforms
 from vqvae_dist.data.order import SampleOrder
-from vqvae_dist.files import staging_path
 from vqvae_dist.metrics.image import WINDOW, foreground_mask
 
 CROP_STREAM, FLIP_STREAM, KEY_STREAM = 2, 3, 4
@@ -143,14 +138,3 @@ def split_batches(
             part = mine[first : first + batch_size]
             images = np.stack([reader.scaled(group.name, int(row)) for row in part])
             yield ValidationBatch(group.name, part, torch.from_numpy(images[:, None]))
-
-
-def on_scratch(path: str, digest: str) -> str:
-    """Copy the packed file to node-local scratch once, under its digest, and return where it is."""
-    folder = Path(os.environ.get("TMPDIR", tempfile.gettempdir()))
-    copy = folder / f"{digest[:16]}-{Path(path).name}"
-    if not copy.exists():  # several processes may copy at once; each renames a whole file
-        staged = staging_path(copy)
-        shutil.copyfile(path, staged)
-        staged.replace(copy)
-    return str(copy)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_tools.console import UsageError, progress, say
+from data_tools.console import CommandError, UsageError, progress, say, warn
+from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SPLITS, SliceGroup, SliceReader
 from vqvae_dist.data.codes import COLUMNS, CodesReader
-from vqvae_dist.data.codes_writer import CodesWriter
+from vqvae_dist.data.codes_writer import CodesWriter, content_digest
 from vqvae_dist.files import fsync_folder, staging_path
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
 from vqvae_dist.inference.output import claim
@@ -44,10 +47,14 @@ def extract_codes(
         raise UsageError(f"--views must be 1 or more, got {views}")
     check_seed(seed)
     vqvae, reader = load_vqvae(run), SliceReader(data)
+    reader.check_digest()  # which the codes are known by
     attributes = identity(vqvae, reader, views, seed)
-    if not overwrite and output.is_file() and _holds_already(output, attributes):
-        say(f"{output}: holds these codes already")
-        return
+    if not overwrite and output.is_file() and _claims_to_hold(output, attributes):
+        if _is_whole(output):
+            say(f"{output}: holds these codes already")
+            return
+        warn(f"{output}: holds these codes, but damaged; they are made again")
+        overwrite = True
     claim([output], overwrite=overwrite)
     staged = staging_path(output)
     try:
@@ -74,9 +81,20 @@ def identity(vqvae: LoadedVQVAE, reader: SliceReader, views: int, seed: int) -> 
     }
 
 
-def _holds_already(path: Path, attributes: dict[str, int | str]) -> bool:
-    found = CodesReader(path).attributes
-    return all(found.get(name) == value for name, value in attributes.items())
+def _claims_to_hold(path: Path, attributes: dict[str, int | str]) -> bool:
+    with contextlib.suppress(CommandError):
+        return attributes.items() <= CodesReader(path).attributes.items()
+    return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a codes file holds all that its digest was made of, and what stands beside it; reads everything."""
+    reader = CodesReader(path)
+    with contextlib.suppress(CommandError, *DAMAGE):
+        parts = reader.groups, reader.patches, reader.subjects, reader.classes  # which lie in this file
+        with h5py.File(path, locking=False) as file:
+            return bool(parts) and content_digest(file) == reader.digest
+    return False
 
 
 class EncodingBatch(NamedTuple):

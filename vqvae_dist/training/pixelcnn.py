@@ -18,7 +18,7 @@ from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.data.code_batches import CodesBatch, TrainingCodes
 from vqvae_dist.data.codes import CodesReader
 from vqvae_dist.data.loading import read_ahead
-from vqvae_dist.data.slices import on_scratch
+from vqvae_dist.data.scratch import on_scratch
 from vqvae_dist.models.build import build_pixelcnn
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.pixelcnn import PixelCNN, code_nll

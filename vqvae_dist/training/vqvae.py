@@ -15,7 +15,8 @@ from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.data.loading import read_ahead
-from vqvae_dist.data.slices import SliceBatch, TrainingSlices, check_sizes, on_scratch
+from vqvae_dist.data.scratch import on_scratch
+from vqvae_dist.data.slices import SliceBatch, TrainingSlices, check_sizes
 from vqvae_dist.models.build import build_vqvae
 from vqvae_dist.models.quantizer import SAMPLES, CodeStatistics
 from vqvae_dist.models.vqvae import VQVAE
@@ -41,6 +42,7 @@ def train_vqvae(config: VQVAEConfig, *, fresh: bool = False, attempt: Attempt | 
     splits = (config.data.train_split, config.data.validate_split)
     used = [group.name for group in reader.groups if any(len(reader.rows(group.name, split)) for split in splits)]
     check_sizes(reader, used)
+    reader.check_digest()  # which the run is known by
     crop = config.data.crop
     pixels = max((min(g.height, crop or g.height) * min(g.width, crop or g.width) for g in reader.groups), default=0)
     work = training_work(config.schedule.steps, config.schedule.batch_size, pixels, config.model.hidden)

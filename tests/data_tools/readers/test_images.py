@@ -32,13 +32,17 @@ def pixels_of(data: bytes) -> Pixels:
     return placed.slice.pixels
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+"""Of an interlaced PNG: first column and row, steps to the next."""
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *, interlaced: int = 0) -> bytes:
     """A PNG written by hand, for what Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
 
@@ -163,6 +167,65 @@ def test_sixteen_bit_gray_stored_as_rgb_tiff_keeps_its_depth(planar: str) -> Non
     found = pixels_of(stream.getvalue())
     assert found.dtype == np.uint16
     assert (found == gray).all()
+
+
+def tiff(pixels: Pixels, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint32"])
+def test_signs_of_a_tiff_are_those_it_states(dtype: str) -> None:
+    expected = np.array([[-47, 100, 3], [0, 9, -128]] if dtype == "int8" else [[70000, 100, 3], [0, 9, 1 << 31]])
+    np.testing.assert_array_equal(pixels_of(tiff(expected.astype(dtype))), expected)
+
+
+def test_a_uint32_that_would_wrap_is_refused() -> None:
+    with pytest.raises(UnreadableError, match="fit neither int16 nor float32 exactly"):
+        read(tiff(np.array([[4294967295, 100], [0, 9]], np.uint32)))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "int8", "float32"])
+def test_white_as_0_is_refused_beyond_8_bits(dtype: str) -> None:
+    assert pixels_of(tiff(brain(), photometric="miniswhite")).max() == 255
+    with pytest.raises(UnreadableError, match=r"MinIsWhite|pixel type that is not read"):
+        read(tiff(brain().astype(dtype), photometric="miniswhite"))
+
+
+def test_smaller_copies_in_a_tiff_are_no_slices() -> None:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        for seed in range(2):
+            file.write(brain(seed=seed))
+            file.write(brain(seed=seed)[::2, ::2].copy(), subfiletype=1)
+    found = [placed.slice.pixels for placed in read(stream.getvalue()).slices]
+    np.testing.assert_array_equal(found, [brain(seed=0), brain(seed=1)])
+    with pytest.raises(UnreadableError, match="nothing but smaller copies"):
+        read(tiff(brain(), subfiletype=1))
+
+
+def test_a_png_without_all_its_rows_is_damaged() -> None:
+    rows = b"".join(b"\0" + row.tobytes() for row in brain(20, 24))
+    np.testing.assert_array_equal(pixels_of(png(24, 20, 8, 0, rows)), brain(20, 24))
+    for missing in (25, 250):
+        with pytest.raises(UnreadableError, match="rows are missing"):
+            read(png(24, 20, 8, 0, rows[:-missing]))
+
+
+@pytest.mark.parametrize("size", [(2, 3), (5, 2), (9, 13), (16, 16)])
+@pytest.mark.parametrize("depth", [1, 4, 8, 16])
+def test_interlaced_rows_are_counted(size: tuple[int, int], depth: int) -> None:
+    width, height = size
+    columns, lines = np.meshgrid(np.arange(width), np.arange(height))
+    rows: list[bytes] = []
+    for left, top, right, down in PASSES:
+        chosen = (columns % right == left) & (lines % down == top)
+        for across in filter(None, chosen.sum(1)):
+            rows.append(bytes(1 + (int(across) * depth + 7) // 8))
+    assert pixels_of(png(width, height, depth, 0, b"".join(rows), interlaced=1)).shape == (height, width)
+    with pytest.raises(UnreadableError, match="rows are missing"):
+        read(png(width, height, depth, 0, b"".join(rows[:-1]), interlaced=1))
 
 
 def test_kinds_that_are_not_read_say_which() -> None:

@@ -89,12 +89,14 @@ def test_a_code_outside_the_codebook_is_named(tmp_path: Path) -> None:
         CodesReader(path).codes("3x3_of_12x12_uint8", np.array([4]))
 
 
-@pytest.mark.parametrize(("column", "value"), [("label", 2), ("split", 3), ("subject", 9)])
-def test_an_index_that_points_nowhere_is_named(tmp_path: Path, column: str, value: int) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"), [("label", 2), ("label", -2), ("split", 3), ("subject", 9), ("flipped", 2), ("position", 7.5)]
+)
+def test_an_index_that_points_nowhere_is_named(tmp_path: Path, column: str, value: float) -> None:
     given = columns(12)[column].copy()
     given[1] = value
     reader = CodesReader(write(tmp_path / "codes.h5", **{column: given}))
-    with pytest.raises(CommandError, match=rf"index of 3x3_of_12x12_uint8 is damaged \({column} {value} of"):
+    with pytest.raises(CommandError, match=rf"index of 3x3_of_12x12_uint8 is damaged \({column} {value}\b"):
         reader.index("3x3_of_12x12_uint8")
 
 
@@ -224,6 +226,8 @@ CLAIMS: dict[str, Callable[[h5py.File], object]] = {
     "a column in another file": lambda file: bytes_of_another_file(file, f"{GROUP}/label"),
     "codes in another file": lambda file: view_of_another_file(file, f"{GROUP}/codes"),
     "signed codes": lambda file: replaced(file, f"{GROUP}/codes", data=np.zeros((6, 3, 3), "<i2"), chunks=(1, 3, 3)),
+    "codes without checksums": lambda file: replaced(file, f"{GROUP}/codes", data=np.zeros((6, 3, 3), "<u2")),
+    "a column without checksums": lambda file: replaced(file, f"{GROUP}/split", data=np.zeros(6, "u1")),
     "codes of two dimensions": lambda file: replaced(file, f"{GROUP}/codes", data=np.zeros((6, 3), "<u2")),
     "another number of foregrounds": lambda file: file[f"{GROUP}/foreground"].resize(7, axis=0),
     "10^12 maps": lambda file: [

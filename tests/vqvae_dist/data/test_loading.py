@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,28 @@ def test_an_error_in_the_reader_reaches_the_training() -> None:
     assert [next(batches), next(batches)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)
+
+
+class Stopped:
+    """A source whose worker is told to stop while it starts, as by Ctrl-C or Slurm, which reach every process."""
+
+    def __reduce__(self) -> tuple[Callable[[], Stopped], tuple[()]]:
+        return arrive_at_worker, ()
+
+    def __getitem__(self, step: int) -> int:
+        return step
+
+
+def arrive_at_worker() -> Stopped:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(os.getpid(), number)
+    return Stopped()
+
+
+@pytest.mark.slow
+def test_a_stop_while_workers_start_does_not_end_them() -> None:
+    assert list(read_ahead(Stopped(), range(5), workers=2)) == list(range(5))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def read_and_die(path: str, pids: str) -> None:

@@ -11,7 +11,7 @@ from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
 from tests.phantoms import write_packed
 from vqvae_dist.config import DataConfig
-from vqvae_dist.data.slices import SliceBatch, TrainingSlices, head_box, on_scratch, split_batches
+from vqvae_dist.data.slices import SliceBatch, TrainingSlices, head_box, split_batches
 
 BATCH = 8
 
@@ -151,14 +151,3 @@ def test_validation_sees_each_slice_once_over_the_ranks(packed_shapes: Path, pro
         for rank in range(processes)
     ]
     assert max(shares) - min(shares) <= 1
-
-
-def test_scratch_copy_is_made_once_and_whole(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    copy = Path(on_scratch(str(packed), "d" * 64))
-    assert copy.parent == tmp_path
-    assert copy.read_bytes() == packed.read_bytes()
-    written = copy.stat().st_mtime_ns
-    assert Path(on_scratch(str(packed), "d" * 64)) == copy
-    assert copy.stat().st_mtime_ns == written
-    assert [path.name for path in tmp_path.iterdir()] == [copy.name]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -70,6 +71,29 @@ def test_the_same_command_again_keeps_the_file_and_another_one_asks(
         extract_codes(run=run, data=data, output=output, views=2)
     extract_codes(run=run, data=data, output=output, views=2, overwrite=True)
     assert CodesReader(output).attributes["views"] == 2
+
+
+@pytest.mark.parametrize("part", ["codes", "foreground", "split", "patches"])
+def test_the_same_command_again_makes_damaged_codes_again(
+    part: str, pack: Make, vqvae_run: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run, output = pack(), vqvae_run(), tmp_path / "codes.h5"
+    extract_codes(run=run, data=data, output=output)
+    whole = output.read_bytes()
+    with h5py.File(output, "r+") as file:
+        (group,) = file["codes"].values()
+        dataset = file[part] if part == "patches" else group[part]
+        start = dataset.id.get_chunk_info(0).byte_offset
+    output.write_bytes(whole[:start] + bytes([whole[start] ^ 1]) + whole[start + 1 :])
+    extract_codes(run=run, data=data, output=output)
+    assert "damaged; they are made again" in capsys.readouterr().err
+    assert output.read_bytes() == whole
+
+
+def test_another_file_is_not_replaced_unasked(pack: Make, vqvae_run: Make, tmp_path: Path) -> None:
+    (tmp_path / "codes.h5").write_bytes(b"no codes")
+    with pytest.raises(UsageError, match=r"codes\.h5 exists; .*--overwrite"):
+        extract_codes(run=vqvae_run(), data=pack(), output=tmp_path / "codes.h5")
 
 
 def test_the_same_input_gives_the_same_codes(pack: Make, vqvae_run: Make, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import torch
 from safetensors.torch import load_file
 
@@ -71,6 +72,18 @@ def test_learning_rate_rises_and_falls_where_settings_say(trainer: Trainer) -> N
     rates = [row["train/lr"] for row in trainer.run.read_metrics()]
     wanted = [1 / 3, 2 / 3, 1, 1, 0.5, 0.5, 0.25, 0.25]
     assert all(abs(rate - 1e-3 * share) < 1e-9 for rate, share in zip(rates, wanted, strict=True))
+
+
+def test_an_index_that_was_changed_is_named_before_training(tmp_path: Path) -> None:
+    path = write_packed(tmp_path / "changed.h5")
+    with h5py.File(path, "r+") as file:
+        for group in file["images"].values():
+            group["split"][:] = 0
+    trainer = Trainer(tmp_path, path)
+    ended = trainer()
+    assert ended.status == 1
+    assert f"{path}: the index is damaged" in ended.text
+    assert not trainer.run.path.exists()
 
 
 def test_slices_smaller_than_the_window_are_named_before_training(tmp_path: Path) -> None:
