@@ -84,7 +84,7 @@ def _header(stream: BinaryIO) -> Any:
         raise UnreadableError("half of a two-file NIfTI (.hdr and .img); convert it to one .nii")
     if stated["bitpix"] != 8 * header.get_data_dtype().itemsize:
         raise UnreadableError(f"a header that claims {stated['bitpix']} bits a voxel of type {header.get_data_dtype()}")
-    if not math.isfinite(stated["scl_slope"]):  # 0 is none
+    if math.isinf(stated["scl_slope"]):  # 0 and NaN are none
         raise UnreadableError(f"a slope of {stated['scl_slope']}")
     return header
 

@@ -154,7 +154,6 @@ def test_a_truncated_file_is_noticed() -> None:
         ({"bitpix": 8}, "claims 8 bits a voxel of type int16"),
         ({"datatype": 2}, "claims 16 bits a voxel of type uint8"),
         ({"scl_slope": np.inf}, "a slope of inf"),
-        ({"scl_slope": np.nan}, "a slope of nan"),
         ({"dim": [3, 16, 32, 8, 1, 1, 1, 1]}, "holds 8192 bytes more"),
         ({"dim": [3, 32, 32, 7, 1, 1, 1, 1]}, "holds 2048 bytes more"),
         ({"dim": [2, 32, 32, 8, 1, 1, 1, 1]}, "holds 14336 bytes more"),
@@ -167,7 +166,8 @@ def test_a_header_that_contradicts_the_file_is_named(
     voxels = np.arange(32 * 32 * 8, dtype=np.int16).reshape(32, 32, 8)
     with pytest.raises(UnreadableError, match=reason):
         read(wrap(nifti(voxels, **header)))
-    assert len(read(wrap(nifti(voxels, scl_slope=0) + bytes(500))).slices) == 8
+    for none in (0, np.nan):  # is what libraries write for no slope at all
+        assert len(read(wrap(nifti(voxels, scl_slope=none) + bytes(500))).slices) == 8
 
 
 def test_voxels_follow_the_header_where_no_offset_is_given() -> None:
