@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Literal
 
 from vqvae_dist.config_base import Split, below_one, check, config, not_negative, not_test, positive, scored_by
@@ -155,9 +156,10 @@ class LossConfig:
     """Mean absolute error of the differences between neighbouring pixels, which keeps edges sharp."""
 
     def __post_init__(self) -> None:
-        for name in ("mse", "l1", "ssim", "edges"):
-            not_negative(f"loss.{name}", getattr(self, name))
-        check(self.mse + self.l1 + self.ssim > 0, "loss", "mse = l1 = ssim = 0", "positive in one term at least")
+        weights = asdict(self)
+        for name, weight in weights.items():
+            not_negative(f"loss.{name}", weight)
+        check(any(weights.values()), "loss", f"{' = '.join(weights)} = 0", "positive in one term at least")
 
 
 @config

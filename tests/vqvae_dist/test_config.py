@@ -84,6 +84,15 @@ def test_what_does_not_fit_is_named_with_file_key_value_and_what_is_allowed(
     assert "\n" not in str(caught.value)
 
 
+def test_every_loss_term_may_stand_alone() -> None:
+    terms = [field.name for field in fields(settings.LossConfig)]
+    none = {f"loss.{name}": 0.0 for name in terms}
+    for name in terms:
+        assert getattr(make(none, {f"loss.{name}": 1.0}).loss, name) == 1.0
+    with pytest.raises(UsageError, match=" = ".join(terms)):
+        make(none)
+
+
 def test_the_layer_that_holds_the_mistake_is_named() -> None:
     with pytest.raises(UsageError, match=r"^below\.toml: optim\.lr must be positive"):
         compose(VQVAEConfig, Layer("below.toml", {"optim": {"lr": -1}}), Layer("above.toml", {"seed": 1}))
