@@ -27,7 +27,7 @@ def run_in_allocation(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     command = list(arguments[1:] if arguments[0] == "--" else arguments)
     if not command:
-        raise UsageError("jobs run: no command after --; for example: jobs run -- train-vqvae --data.path ...")
+        raise UsageError("no command after --; for example: python -m jobs run -- train-vqvae --data.path ...")
     place = Place.current(os.environ)
     signals = StopSignals()
     signals.install(deadline_s=Profile(executor="slurm").signal_lead_s, interrupt=False)

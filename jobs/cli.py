@@ -43,7 +43,7 @@ def _main(arguments: list[str]) -> int:
 
         return run_in_allocation(rest)
     # Positional arguments may stand anywhere; tyro takes them as they come.
-    return int(parse(getattr(import_module("jobs.commands"), name), rest, prog=f"vqvae-jobs {name}"))
+    return int(parse(getattr(import_module("jobs.commands"), name), rest, prog=f"python -m jobs {name}"))
 
 
 def _run() -> None:

@@ -209,7 +209,7 @@ def data_digest(stage: str, data: Path) -> str:
     except DAMAGE as error:
         raise CommandError(f"{data}: not a file of codes ({error})") from None
     if not {"K", "digest"} <= about.keys():  # packed slices have a digest, and no K
-        raise CommandError(f"{data}: not a file of codes; `vqvae_dist extract-codes` makes one")
+        raise CommandError(f"{data}: not a file of codes; `python -m vqvae_dist extract-codes` makes one")
     return str(about["digest"])
 
 

@@ -160,7 +160,7 @@ class Task:
         refused = self._requeue()
         if refused:
             self.end("stopped", f"requeue refused: {refused}")
-            warn(f"requeue refused: {refused}; `jobs retry` takes it up")
+            warn(f"requeue refused: {refused}; `python -m jobs retry` takes it up")
 
     def _still_counts_as_running(self) -> bool:
         """False after the SIGTERM of a job that is cancelled, or that Slurm itself has put back into the queue."""

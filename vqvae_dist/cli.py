@@ -105,7 +105,7 @@ def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None
     name, rest = arguments[0], list(arguments[1:])
     if name not in COMMANDS:
         raise UsageError(f"no command {name!r}{did_you_mean(name, list(COMMANDS))}; see --help")
-    prog = f"vqvae-dist {name}"
+    prog = f"python -m vqvae_dist {name}"
     if name == "train-vqvae":
         settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)  # before torch: a typo is told at once
         from vqvae_dist.training.vqvae import train_vqvae
@@ -166,7 +166,7 @@ def usage() -> str:
     lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: vqvae-dist COMMAND ...  (or python -m vqvae_dist)",
+            "usage: python -m vqvae_dist COMMAND ... (or vqvae-dist)",
             "",
             *lines,
             "",

@@ -16,7 +16,7 @@ class CodesDataConfig:
     """Which codes a prior is trained on, and how they are read."""
 
     path: str = ""
-    """Codes, made by ``vqvae_dist extract-codes``."""
+    """Codes, made by ``python -m vqvae_dist extract-codes``."""
 
     train_split: Split = "train"
     """The split that is trained on."""

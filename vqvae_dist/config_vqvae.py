@@ -20,7 +20,7 @@ class DataConfig:
     """Which packed slices are trained on, and how they are read."""
 
     path: str = ""
-    """Packed slices, made by ``data_tools pack``."""
+    """Packed slices, made by ``python -m data_tools pack``."""
 
     train_split: Split = "train"
     """The split that is trained on."""
