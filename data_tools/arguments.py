@@ -17,18 +17,28 @@ T = TypeVar("T")
 
 
 @overload
-def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T: ...
+def parse(
+    command: Callable[..., T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    default: T | None = None,
+    about: str | None = None,
+) -> T: ...
 
 
 @overload
-def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any: ...
+def parse(
+    command: Any, arguments: Sequence[str], *, prog: str, default: Any = None, about: str | None = None
+) -> Any: ...
 
 
-def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
+def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None, about: str | None = None) -> Any:
     """Read ``arguments`` into a typed command with tyro.
 
     ``command`` is a dataclass, a union of dataclasses (subcommands) or a function; a function is called with
-    what was read, and its result returned. ``default`` is an instance whose values stand where no flag is given.
+    what was read, and its result returned. ``default`` is an instance whose values stand where no flag is given;
+    ``about`` heads the help of several commands, which have no docstring.
     ``--help`` prints tyro's help and ends the program with status 0.
 
     Raises UsageError, in one or two plain lines, for anything tyro or a field's own check refuses.
@@ -40,7 +50,7 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
     options = {} if default is None else {"default": default}
     if any(argument in ("-h", "--help") for argument in arguments):
         with _environment(**_without_colour()):
-            return tyro.cli(target, args=arguments, prog=prog, **options)
+            return tyro.cli(target, args=arguments, prog=prog, description=about, **options)
     complaint = io.StringIO()
     try:
         # Wide, so that no path is broken over lines; no terminal, so that the frame is plain dashes.

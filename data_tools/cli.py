@@ -55,6 +55,8 @@ COMMANDS = {"phantom": PhantomSettings, "pack": PackSettings, "info": Info, "ver
 AnyCommand: Any = reduce(or_, (Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()))
 """For tyro; what ``--help`` and a wrong command are answered from."""
 
+HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
+
 
 def run(arguments: list[str]) -> None:
     """Run the command that ``arguments`` ask for."""
@@ -64,7 +66,7 @@ def run(arguments: list[str]) -> None:
     if arguments and arguments[0] in COMMANDS:  # read by itself, so that an error points to this command's help
         command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"python -m data_tools {arguments[0]}")
     else:
-        command = parse(AnyCommand, arguments, prog="python -m data_tools")
+        command = parse(AnyCommand, arguments, prog="python -m data_tools", about=HELP)
     if isinstance(command, PhantomSettings):
         from data_tools.phantom import phantom
 

@@ -21,6 +21,8 @@ COMMANDS = {
     "run": "train inside an allocation: srun ... python -m jobs run -- train-vqvae ...",
 }
 
+HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
@@ -54,4 +56,4 @@ def usage() -> str:
     """The commands, a line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: python -m jobs COMMAND ... (COMMAND --help)", "", *lines])
+    return "\n".join(["usage: python -m jobs COMMAND ... (or vqvae-jobs)", "", *lines, "", HELP])

@@ -162,7 +162,7 @@ def sync(sweep: SweepName, /, *, root: Path = ROOT, live: bool = False) -> int:
     Args:
         sweep: Name of a sweep under the root, or its folder; or a run folder.
         root: Folder of all sweeps.
-        live: Runs that are still going on too.
+        live: Follow runs that are still going on to their end, too.
     """
     from jobs.sync import sync as upload
 

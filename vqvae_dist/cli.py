@@ -170,6 +170,6 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "COMMAND --help shows its settings.",
+            "COMMAND --help shows its settings; --debug with any command shows tracebacks instead of messages.",
         ]
     )

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar, dataclass_transform
 
 Split = Literal["train", "validate", "test", "all"]
+ChoosingSplit = Literal["train", "validate"]
+"""Splits that may choose the best checkpoint: nothing chooses by test."""
+
 C = TypeVar("C")
 
 
@@ -36,11 +39,6 @@ def not_negative(name: str, value: float) -> None:
 def below_one(name: str, value: float) -> None:
     """Check that a setting is in [0, 1)."""
     check(0 <= value < 1, name, value, "at least 0 and below 1")
-
-
-def not_test(split: Split) -> None:
-    """Check that a split may choose the best checkpoint."""
-    check(split in ("train", "validate"), "data.validate_split", split, "train or validate: nothing chooses by test")
 
 
 def scored_by(best_metric: str, metrics: tuple[str, ...]) -> None:

@@ -174,7 +174,7 @@ class TrainConfig:
     """Of everything random: weights, order, crops, dropout, revival."""
 
     output_dir: str = ""
-    """The run folder."""
+    """The run folder; needed."""
 
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()
