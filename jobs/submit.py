@@ -15,7 +15,7 @@ from jobs.ledger import Event, Ledger
 from jobs.profile import read_profile
 from jobs.status import Status, read_status
 from jobs.sweep import Sweep, read_sweep
-from vqvae_dist.config_io import read_toml
+from vqvae_dist.toml_files import read_toml
 
 
 @dataclass(frozen=True)

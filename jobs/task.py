@@ -19,8 +19,8 @@ from jobs.pipeline import TRAIN_PRIOR
 from jobs.place import Place, distributed_environment, threads_of
 from jobs.signals import StopRequestedError, StopSignals
 from jobs.stages import run_stage
-from vqvae_dist.config_io import read_toml
 from vqvae_dist.run_folder import Attempt, OwnershipLostError, RunFolder
+from vqvae_dist.toml_files import read_toml
 
 Run = Callable[[list[str], Attempt], str]
 """Runs a ``vqvae_dist`` command; returns ``completed`` or ``stopped``."""
