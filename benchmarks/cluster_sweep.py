@@ -9,6 +9,7 @@ marks. Writes docs/results/cluster_sweep.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ DRY_RUN_LINES = 48
 
 def main() -> None:
     """Run the sweep, check what it left, and write the page and the JSON."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     shutil.copy(ROOT / "docs" / "sweeps" / "cluster.toml", WORK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from data_tools.console import progress
 from data_tools.slicefile import SliceReader
 from vqvae_dist.inference.slices import batches, count, rows_of_split
-from vqvae_dist.metrics.image import SliceScores, foreground_mask, mean_of, score_slice
+from vqvae_dist.metrics.image import SliceScores, foreground_mask, score_slice
 
 
 class Codec(NamedTuple):
@@ -25,6 +25,12 @@ class Codec(NamedTuple):
     qualities: tuple[int, ...]
     payload: Callable[[bytes], int]
     """Bytes of the coded picture, without the container around it."""
+
+
+def mean_of(scores: Sequence[SliceScores], name: str) -> float | None:
+    """Average one figure over the slices that have it; None where none has."""
+    values = [value for score in scores if (value := getattr(score, name)) is not None]
+    return float(np.mean(values)) if values else None
 
 
 def webp_payload(file: bytes) -> int:

@@ -17,18 +17,28 @@ T = TypeVar("T")
 
 
 @overload
-def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T: ...
+def parse(
+    command: Callable[..., T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    default: T | None = None,
+    about: str | None = None,
+) -> T: ...
 
 
 @overload
-def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any: ...
+def parse(
+    command: Any, arguments: Sequence[str], *, prog: str, default: Any = None, about: str | None = None
+) -> Any: ...
 
 
-def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None) -> Any:
+def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None, about: str | None = None) -> Any:
     """Read ``arguments`` into a typed command with tyro.
 
     ``command`` is a dataclass, a union of dataclasses (subcommands) or a function; a function is called with
-    what was read, and its result returned. ``default`` is an instance whose values stand where no flag is given.
+    what was read, and its result returned. ``default`` is an instance whose values stand where no flag is given;
+    ``about`` heads the help of several commands, which have no docstring.
     ``--help`` prints tyro's help and ends the program with status 0.
 
     Raises UsageError, in one or two plain lines, for anything tyro or a field's own check refuses.
@@ -39,7 +49,8 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
     target = _bound_later(command) if is_function else command
     options = {} if default is None else {"default": default}
     if any(argument in ("-h", "--help") for argument in arguments):
-        return tyro.cli(target, args=arguments, prog=prog, **options)
+        with _environment(**_without_colour()):
+            return tyro.cli(target, args=arguments, prog=prog, description=about, **options)
     complaint = io.StringIO()
     try:
         # Wide, so that no path is broken over lines; no terminal, so that the frame is plain dashes.
@@ -83,6 +94,11 @@ def _bound_later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any
     return bind
 
 
+def _without_colour() -> dict[str, str]:
+    """What keeps tyro from colours where NO_COLOR (https://no-color.org) asks for that: it knows only of TERM."""
+    return {"TERM": "dumb"} if os.environ.get("NO_COLOR") else {}
+
+
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
@@ -100,19 +116,28 @@ def _environment(**values: str) -> Iterator[None]:
 def _plain_complaint(text: str, prog: str) -> str:
     """Turn tyro's framed message (title, message, hints and footer, between rules) into one line."""
     sections: list[list[str]] = [[]]
-    for line in filter(None, map(str.strip, text.splitlines())):
-        if line.strip("-"):
+    for line in filter(str.strip, text.splitlines()):
+        if line.strip(" -"):
             sections[-1].append(line)
         else:
             sections.append([])
-    message = " ".join((sections[1:2] or sections)[0])
-    message = re.sub(r"^Missing from .*?: (.*?) \(required\)", r"missing \1", message)
-    message = message.replace("(required)", "").strip()
+    body = (sections[1:2] or sections)[0]
+    message = _missing(body[1:]) if _MISSING.match(body[0]) else " ".join(map(str.strip, body))
     message = re.sub(r"^Error parsing (?:(--\S+: )|[^:]*: )", r"\1", message)
     message = re.sub(r"\.? Got errors:.*", "", message)  # a line for every member of an `X | None`
     message = message.replace("Unrecognized options", "unrecognized", 1)
-    hints = "".join(_hint(*section) for section in sections[2:] if section)
+    hints = "".join(_hint(*map(str.strip, section)) for section in sections[2:] if section)
     return f"{message.removesuffix('.')}{hints} (see {prog} --help)"
+
+
+_MISSING = re.compile(r"\s*Missing from .*:")
+
+
+def _missing(lines: Sequence[str]) -> str:
+    """Name the arguments that tyro lists; their help texts stand farther in."""
+    inset = min(len(line) - len(line.lstrip()) for line in lines)
+    names = [line.split()[0] for line in lines if line[inset] != " "]
+    return f"missing {', '.join(names)}"
 
 
 def _hint(header: str, *lines: str) -> str:

@@ -17,12 +17,14 @@ from data_tools.arguments import COMPLETION, parse, print_completion
 from data_tools.console import run_command
 from data_tools.settings import PackSettings, PhantomSettings
 
+PackedFile = Annotated[Positional[Path], arg(metavar="FILE")]
+
 
 @dataclass(frozen=True)
 class Info:
     """Show what a packed file holds."""
 
-    file: Positional[Path]
+    file: PackedFile
     """The packed file."""
 
     as_json: Annotated[bool, arg(name="json")] = False
@@ -33,7 +35,7 @@ class Info:
 class Verify:
     """Check every slice of a packed file against its checksums."""
 
-    file: Positional[Path]
+    file: PackedFile
     """The packed file."""
 
 
@@ -41,10 +43,10 @@ class Verify:
 class Export:
     """Write the slices of a packed file as images: PNG for 8 and 16 bits without sign, TIFF for the rest."""
 
-    file: Positional[Path]
+    file: PackedFile
     """The packed file."""
 
-    out_dir: Positional[Path]
+    out_dir: Annotated[Positional[Path], arg(metavar="OUT_DIR")]
     """A folder that is new or empty."""
 
 
@@ -53,6 +55,8 @@ COMMANDS = {"phantom": PhantomSettings, "pack": PackSettings, "info": Info, "ver
 AnyCommand: Any = reduce(or_, (Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()))
 """For tyro; what ``--help`` and a wrong command are answered from."""
 
+HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
+
 
 def run(arguments: list[str]) -> None:
     """Run the command that ``arguments`` ask for."""
@@ -60,9 +64,9 @@ def run(arguments: list[str]) -> None:
         print_completion(COMMANDS, arguments, prog="data-tools")
         return
     if arguments and arguments[0] in COMMANDS:  # read by itself, so that an error points to this command's help
-        command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"data_tools {arguments[0]}")
+        command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"python -m data_tools {arguments[0]}")
     else:
-        command = parse(AnyCommand, arguments, prog="data_tools")
+        command = parse(AnyCommand, arguments, prog="python -m data_tools", about=HELP)
     if isinstance(command, PhantomSettings):
         from data_tools.phantom import phantom
 

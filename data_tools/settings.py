@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from data_tools.choices import Axis, Compression, Window, can_scale
 
@@ -18,7 +19,7 @@ MAX_PHANTOM_SIDE = 4096
 class PhantomSettings:
     """Make brain-like slices to try things on: PNG images in train and test folders, by subject."""
 
-    out_dir: Positional[Path]
+    out_dir: Annotated[Positional[Path], arg(metavar="OUT_DIR")]
     """Folder to make; new or empty."""
 
     subjects: int = 24
@@ -45,7 +46,7 @@ class PhantomSettings:
 class PackSettings:
     """Pack slices (PNG, JPEG, TIFF, BMP, NIfTI, DICOM, also mixed) into one HDF5 file."""
 
-    src: Positional[tuple[Path, ...]]
+    src: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC...")]
     """Folders or files to pack. Folders named train, validate or test give the splits."""
 
     output: Path

@@ -17,17 +17,19 @@ USAGE = """usage: srun ... python -m jobs run -- COMMAND ...
 Runs a vqvae_dist command in every process of an allocation, as one distributed training:
     srun --nodes 2 --ntasks-per-node 4 --gpus-per-node 4 --cpus-per-task 8 python -m jobs run -- \\
         train-vqvae --data.path brain.h5 --output-dir runs/a
+
+python -m vqvae_dist --help lists the commands.
 """
 
 
 def run_in_allocation(arguments: Sequence[str]) -> int:
     """Set the distributed environment from Slurm's and run the command after ``--``; return the exit status."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    command = list(arguments[1:] if arguments[:1] == ["--"] else arguments)
+    if not arguments or command[:1] in (["-h"], ["--help"]):
         print(USAGE)
         return 0 if arguments else 2
-    command = list(arguments[1:] if arguments[0] == "--" else arguments)
     if not command:
-        raise UsageError("jobs run: no command after --; for example: jobs run -- train-vqvae --data.path ...")
+        raise UsageError("no command after --; for example: python -m jobs run -- train-vqvae --data.path ...")
     place = Place.current(os.environ)
     signals = StopSignals()
     signals.install(deadline_s=Profile(executor="slurm").signal_lead_s, interrupt=False)

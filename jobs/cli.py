@@ -21,6 +21,8 @@ COMMANDS = {
     "run": "train inside an allocation: srun ... python -m jobs run -- train-vqvae ...",
 }
 
+HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
@@ -43,7 +45,7 @@ def _main(arguments: list[str]) -> int:
 
         return run_in_allocation(rest)
     # Positional arguments may stand anywhere; tyro takes them as they come.
-    return int(parse(getattr(import_module("jobs.commands"), name), rest, prog=f"vqvae-jobs {name}"))
+    return int(parse(getattr(import_module("jobs.commands"), name), rest, prog=f"python -m jobs {name}"))
 
 
 def _run() -> None:
@@ -54,4 +56,4 @@ def usage() -> str:
     """The commands, a line each."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: python -m jobs COMMAND ... (COMMAND --help)", "", *lines])
+    return "\n".join(["usage: python -m jobs COMMAND ... (or vqvae-jobs)", "", *lines, "", HELP])

@@ -52,7 +52,9 @@ def choose_best(folder: SweepFolder, plan: Plan) -> dict[str, Any]:
     results = read_results(folder, plan)
     complete = [result for result in results if result.progress.state == "completed" and result.value is not None]
     if not complete:
-        raise CommandError(f"{plan.name}: no member is completed yet, so none is the best; see `jobs status`")
+        raise CommandError(
+            f"{plan.name}: no member is completed yet, so none is the best; see `python -m jobs status {plan.name}`"
+        )
     sign = 1 if plan.selection.largest else -1
     # Of equal values the first in the sweep file wins, so that the choice can be repeated.
     best = max(complete, key=lambda result: sign * (result.value or 0.0))

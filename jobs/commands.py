@@ -14,11 +14,14 @@ from jobs.folder import find_sweep
 from jobs.profile import read_profile
 
 ROOT = Path("runs")
-RunIds = Positional[tuple[str, ...]]
+SweepFile = Annotated[Positional[Path], arg(metavar="SWEEP.toml")]
+SweepName = Annotated[Positional[str], arg(metavar="SWEEP")]
+RunId = Annotated[Positional[str], arg(metavar="[RUN_ID]")]
+RunIds = Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN_ID...]")]
 
 
 def submit(
-    sweep: Positional[Path],
+    sweep: SweepFile,
     /,
     *,
     profile: str = "",
@@ -52,7 +55,7 @@ def submit(
     return begin(proposal, wait=wait)
 
 
-def status(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False) -> int:
+def status(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False) -> int:
     """Where each member of a sweep stands, and each stage of its pipeline.
 
     Args:
@@ -70,8 +73,8 @@ def status(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False) 
 
 
 def logs(
-    sweep: Positional[str],
-    run_id: Positional[str] = "",
+    sweep: SweepName,
+    run_id: RunId = "",
     /,
     *,
     follow: Annotated[bool, arg(aliases=["-f"])] = False,
@@ -94,7 +97,7 @@ def logs(
     return show_logs(find_sweep(sweep, root), run_id, follow=follow, rank=rank, lines=lines)
 
 
-def cancel(sweep: Positional[str], run_ids: RunIds = (), /, *, root: Path = ROOT) -> int:
+def cancel(sweep: SweepName, run_ids: RunIds = (), /, *, root: Path = ROOT) -> int:
     """Stop members or stages, or all of a sweep. They save first; `retry` with their names takes them up again.
 
     Args:
@@ -109,7 +112,7 @@ def cancel(sweep: Positional[str], run_ids: RunIds = (), /, *, root: Path = ROOT
 
 
 def retry(
-    sweep: Positional[str],
+    sweep: SweepName,
     run_ids: RunIds = (),
     /,
     *,
@@ -131,7 +134,7 @@ def retry(
     return retry_units(find_sweep(sweep, root), run_ids, profile=read_profile(profile) if profile else None, wait=wait)
 
 
-def report(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False, wandb_workspace: bool = False) -> int:
+def report(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False, wandb_workspace: bool = False) -> int:
     """Write report.html and report.csv from what the runs have left so far.
 
     Args:
@@ -153,13 +156,13 @@ def report(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False, 
     return 0
 
 
-def sync(sweep: Positional[str], /, *, root: Path = ROOT, live: bool = False) -> int:
+def sync(sweep: SweepName, /, *, root: Path = ROOT, live: bool = False) -> int:
     """Upload the offline W&B runs of a sweep; may be run again and again.
 
     Args:
         sweep: Name of a sweep under the root, or its folder; or a run folder.
         root: Folder of all sweeps.
-        live: Runs that are still going on too.
+        live: Follow runs that are still going on to their end, too.
     """
     from jobs.sync import sync as upload
 
@@ -167,7 +170,7 @@ def sync(sweep: Positional[str], /, *, root: Path = ROOT, live: bool = False) ->
     return upload(Path(sweep) if alone else find_sweep(sweep, root).path, live=live)
 
 
-def best(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False) -> int:
+def best(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False) -> int:
     """Choose the best completed member and write best.json.
 
     Args:
@@ -185,7 +188,7 @@ def best(sweep: Positional[str], /, *, root: Path = ROOT, json: bool = False) ->
     return 0
 
 
-def prune(sweep: Positional[str], /, *, root: Path = ROOT, dry_run: bool = False) -> int:
+def prune(sweep: SweepName, /, *, root: Path = ROOT, dry_run: bool = False) -> int:
     """Delete what a sweep needs no more: checkpoints of completed members but the best, and leftovers.
 
     Args:

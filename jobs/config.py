@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError, did_you_mean
-from vqvae_dist.config import check, config
+from vqvae_dist.config import TrainConfig, check, config
 from vqvae_dist.config_errors import in_words
 from vqvae_dist.config_io import Layer, preset_layer, toml_layer
 
@@ -210,10 +210,10 @@ class Selection:
         return f"{'max' if self.largest else 'min'} {self.metric}"
 
 
-def base_layer(base: str, source: str) -> Layer:
-    """The settings of a ``base``, a preset or a TOML file; UsageError names ``source``, which asks for it."""
+def base_layer(base: str, source: str, kind: type[TrainConfig]) -> Layer:
+    """The settings of a ``base``, a preset for ``kind`` or a TOML file; UsageError names ``source``."""
     try:
-        return toml_layer(Path(base)) if base.endswith(".toml") else preset_layer(base)
+        return toml_layer(Path(base)) if base.endswith(".toml") else preset_layer(base, kind)
     except UsageError as error:
         raise UsageError(f"{source}: base: {error}") from None
 
@@ -224,8 +224,6 @@ def read_strictly(kind: type[T], values: Mapping[str, Any], source: str) -> T:
         return TypeAdapter(kind).validate_json(json.dumps(values))
     except ValidationError as error:
         raise UsageError(f"{source}: {_explain(kind, error)}") from None
-    except TypeError as error:  # json.dumps: a TOML date or the like
-        raise UsageError(f"{source}: {error}") from None
 
 
 def _explain(kind: type[Any], error: ValidationError) -> str:

@@ -77,6 +77,9 @@ def pictures(trackio: Any, row: Row, run: WandbRun) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """``python -m jobs.dashboard FOLDER``."""
+    if list(arguments) in (["-h"], ["--help"]):
+        say((__doc__ or "").strip())
+        return 0
     if len(arguments) != 1:
         raise UsageError("usage: python -m jobs.dashboard SWEEP_FOLDER")
     return fill(Path(arguments[0]))

@@ -120,16 +120,6 @@ def slurm_executor(
             f"{str(folder.path)!r}: a path with line breaks or other control signs; choose another --root"
         )
     executor = OwnSlurmExecutor(folder.logs)
-    optional = {"partition": profile.partition, "account": profile.account, "qos": profile.qos}
-    parameters: dict[str, Any] = {key: value for key, value in optional.items() if value}
-    if profile.gpus and profile.gpu_binding == "node":
-        parameters["gpus_per_node"] = profile.gpus
-    elif profile.gpus:
-        parameters["gpus_per_task"] = 1
-    if profile.mem_gb:
-        parameters["mem"] = f"{round(profile.mem_gb * processes * 1024)}M"
-    if dependency:
-        parameters["dependency"] = dependency
     executor.update_parameters(
         job_name=name,
         comment=comment_of(plan, "NONCE"),
@@ -143,9 +133,22 @@ def slurm_executor(
         setup=[*profile.setup, *_exports({**profile.env, **code_environment(code)})],
         srun_args=_srun_arguments(profile),
         additional_parameters={"requeue": True, "kill-on-invalid-dep": "yes", **profile.sbatch},
-        **parameters,
+        **_optional(profile, processes=processes, dependency=dependency),
     )
     return executor
+
+
+def _optional(profile: Profile, *, processes: int, dependency: str) -> dict[str, Any]:
+    """What is said to sbatch only where the profile says it."""
+    named = {"partition": profile.partition, "account": profile.account, "qos": profile.qos, "dependency": dependency}
+    parameters: dict[str, Any] = {key: value for key, value in named.items() if value}
+    if profile.gpus and profile.gpu_binding == "node":
+        parameters["gpus_per_node"] = profile.gpus
+    elif profile.gpus:
+        parameters["gpus_per_task"] = 1
+    if profile.mem_gb:
+        parameters["mem"] = f"{round(profile.mem_gb * processes * 1024)}M"
+    return parameters
 
 
 def _srun_arguments(profile: Profile) -> list[str]:

@@ -13,10 +13,11 @@ from jobs.pipeline import OPTIONS, PipelineFolder, PipelineStage
 from jobs.slurm_query import Slurm
 from jobs.sweep import NAME, Member, Sweep
 from vqvae_dist.config import STAGES, check, config
-from vqvae_dist.config_io import flatten, read_toml, to_json
+from vqvae_dist.config_io import flatten, to_json
 from vqvae_dist.files import write_file, write_json
 from vqvae_dist.json_files import NUMBER, check_kinds, read_json
 from vqvae_dist.run_folder import RunFolder
+from vqvae_dist.toml_files import read_toml
 
 
 @config

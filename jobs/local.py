@@ -38,7 +38,7 @@ def run_here(folder: SweepFolder, plan: Plan) -> int:
     folder.write_plan(plan)
     with _only_feeder(folder) as alone:
         if not alone:
-            say(f"{folder.path} is being run already; it takes up what is new (`jobs status {plan.name}`)")
+            say(f"{folder.path} is being run already; it takes up what is new (`python -m jobs status {plan.name}`)")
             return 0
         feeder = Feeder(folder, gpus, partial(submit_local, code=take_snapshot(folder)))
         with _terminable():

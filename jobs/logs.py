@@ -24,7 +24,7 @@ def show_logs(folder: SweepFolder, name: str, *, follow: bool, rank: int, lines:
         row = find_rows(rows, [name])[0] if name else rows[0]
         return _show(folder, row, follow=follow, rank=rank, lines=lines)
     if follow:
-        raise CommandError("-f follows one member; name it (`jobs status` lists them)")
+        raise CommandError("-f follows one member; name it (`python -m jobs status` lists them)")
     for row in rows:
         file = folder.log_file(row.job_id or "-", rank)
         say(f"== {row.unit} ({row.state}) {file if file.is_file() else 'no log'}")

@@ -168,7 +168,7 @@ def compose_prior(
     inherited = Layer("the chosen member", {"tracking": tracking or {}})
     paths = Layer("pipeline", {"data": {"path": str(codes)}})
     own = Layer(source, nest(stage.options))
-    return compose(PixelCNNConfig, inherited, base_layer(stage.base, source), own, paths)
+    return compose(PixelCNNConfig, inherited, base_layer(stage.base, source, PixelCNNConfig), own, paths)
 
 
 def command_line(stage: PipelineStage, folder: PipelineFolder, *, vqvae: Path, data: str) -> list[str]:

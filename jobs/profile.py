@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_tools.console import CommandError, UsageError, did_you_mean
 from jobs.config import Profile, read_strictly
-from vqvae_dist.config_io import read_toml
+from vqvae_dist.toml_files import read_toml
 
 USER_FOLDER = Path("~/.config/vqvae-jobs/profiles")
 

@@ -91,7 +91,8 @@ class Slurm:
         answer = self.ask(["scontrol", "show", "config"])
         found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.MULTILINE)
         if not found:
-            raise CommandError(f"Slurm doesn't answer: {first_line(answer.stderr) or 'no MaxArraySize'}")
+            why = first_line(answer.stderr) or "no MaxArraySize"
+            raise CommandError(f"Slurm doesn't answer ({why}); run it on a login node, or use --profile local")
         return int(found[1])
 
     def cancel(self, job_ids: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ def run_stage(folder: SweepFolder, plan: Plan, stage: PipelineStage, *, run: Cal
         return "completed"
     chosen = folder.read_choice()
     if chosen is None:
-        raise CommandError(f"{folder.best_file}: missing; `jobs best` chooses a member")
+        raise CommandError(f"{folder.best_file}: missing; `python -m jobs best` chooses a member")
     target = folder.pipeline(chosen)
     target.path.mkdir(parents=True, exist_ok=True)
     vqvae = folder.run(chosen).path

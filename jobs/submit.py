@@ -15,7 +15,7 @@ from jobs.ledger import Event, Ledger
 from jobs.profile import read_profile
 from jobs.status import Status, read_status
 from jobs.sweep import Sweep, read_sweep
-from vqvae_dist.config_io import read_toml
+from vqvae_dist.toml_files import read_toml
 
 
 @dataclass(frozen=True)
@@ -117,5 +117,5 @@ def detach_submit(proposal: Proposal, *, profile: str, root: Path) -> int:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     say(f"{proposal.plan.name} goes on in the background as process {process.pid}; it prints to {folder.feeder_log}")
-    say(f"python -m jobs status {folder.path}    and: cancel {folder.path}")
+    say(f"python -m jobs status {folder.path}\npython -m jobs cancel {folder.path}")
     return 0

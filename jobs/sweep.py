@@ -28,9 +28,9 @@ from vqvae_dist.config_io import (
     flatten,
     nest,
     preset_names,
-    read_toml,
     run_id,
 )
+from vqvae_dist.toml_files import read_toml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -108,7 +108,7 @@ def _base(table: SweepTable, path: Path) -> list[Layer]:
     beside = path.parent / table.base
     if table.base not in preset_names() and not table.base.endswith(".toml") and beside.is_file():
         raise UsageError(f"{path}: base {table.base!r} is a file without .toml; name it {table.base}.toml")
-    return [base_layer(str(beside) if table.base.endswith(".toml") else table.base, str(path))]
+    return [base_layer(str(beside) if table.base.endswith(".toml") else table.base, str(path), STAGES[table.stage])]
 
 
 class Axis(NamedTuple):
@@ -160,9 +160,11 @@ def _compose_member(
             raise UsageError(
                 f"{path}: pipeline.select {select!r} differs from checkpoint.best_metric {own_metric!r}; leave one out"
             )
-        config = compose(
-            STAGES[table.stage], *layers, Layer(f"{path} [pipeline] select", {"checkpoint": {"best_metric": select}})
-        )
+        chosen = Layer(f"{path} [pipeline] select", {"checkpoint": {"best_metric": select}})
+        try:
+            config = compose(STAGES[table.stage], *layers, chosen)
+        except UsageError as error:
+            raise UsageError(str(error).replace(": checkpoint.best_metric", "", 1)) from None
     _check_milestones(config, own, path)
     return config
 
@@ -209,7 +211,7 @@ def data_digest(stage: str, data: Path) -> str:
     except DAMAGE as error:
         raise CommandError(f"{data}: not a file of codes ({error})") from None
     if not {"K", "digest"} <= about.keys():  # packed slices have a digest, and no K
-        raise CommandError(f"{data}: not a file of codes; `vqvae_dist extract-codes` makes one")
+        raise CommandError(f"{data}: not a file of codes; `python -m vqvae_dist extract-codes` makes one")
     return str(about["digest"])
 
 

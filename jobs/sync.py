@@ -1,4 +1,4 @@
-"""``jobs sync``: send to W&B what trainings without a network left on disk, each step once, and say what is left.
+"""``python -m jobs sync``: send to W&B what trainings left on disk, each step once, and say what is left.
 
 The client's own ``wandb sync`` stops at the first empty log, sends a torn one again each time, appends what two
 attempts both did, and reports success in every case. So each run is first made into one whole log of what the server

@@ -1,4 +1,4 @@
-"""``jobs sync --live``: follow trainings that still write, from a machine that has a network.
+"""``python -m jobs sync --live``: follow trainings that still write, from a machine that has a network.
 
 Each run gets a relay: a log in scratch that starts with what the server lacks and then grows as the training's own
 log grows, but without the steps that the server has. `wandb beta sync --live` sends relays while they grow, and would

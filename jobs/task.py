@@ -19,8 +19,8 @@ from jobs.pipeline import TRAIN_PRIOR
 from jobs.place import Place, distributed_environment, threads_of
 from jobs.signals import StopRequestedError, StopSignals
 from jobs.stages import run_stage
-from vqvae_dist.config_io import read_toml
 from vqvae_dist.run_folder import Attempt, OwnershipLostError, RunFolder
+from vqvae_dist.toml_files import read_toml
 
 Run = Callable[[list[str], Attempt], str]
 """Runs a ``vqvae_dist`` command; returns ``completed`` or ``stopped``."""
@@ -160,7 +160,7 @@ class Task:
         refused = self._requeue()
         if refused:
             self.end("stopped", f"requeue refused: {refused}")
-            warn(f"requeue refused: {refused}; `jobs retry` takes it up")
+            warn(f"requeue refused: {refused}; `python -m jobs retry` takes it up")
 
     def _still_counts_as_running(self) -> bool:
         """False after the SIGTERM of a job that is cancelled, or that Slurm itself has put back into the queue."""

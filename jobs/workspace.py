@@ -1,4 +1,4 @@
-"""``jobs report --wandb-workspace``: the dashboard of a sweep in W&B, made from code. Needs wandb-workspaces.
+"""``python -m jobs report --wandb-workspace``: the dashboard of a sweep in W&B, made from code. Needs wandb-workspaces.
 
 One saved view a sweep: which settings lead to which score, the curves of its members by setting, and their pictures.
 """

@@ -28,7 +28,7 @@ def frames_of(run: Path) -> list[Picture]:
 def step_pictures(run: Path) -> dict[int, Picture]:
     """Read the pictures of a run by step, in order; CommandError where there are none or one is damaged."""
     if not run.is_dir():
-        raise CommandError(f"{run}: no such run folder")
+        raise CommandError(f"{run}: no such run folder; a training makes one as its --output-dir")
     folder = RunFolder(run).images
     whose = run_name(RunFolder(run).read_config())
     found = {int(name[1]): path for path in folder.glob("*.png") if (name := re.fullmatch(r"step_(\d+)", path.stem))}

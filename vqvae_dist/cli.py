@@ -17,7 +17,7 @@ from typing import Any, cast
 from data_tools.arguments import COMPLETION, parse, print_completion
 from data_tools.console import UsageError, did_you_mean, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
-from vqvae_dist.config_io import Layer, compose, preset_layer, preset_names, toml_layer
+from vqvae_dist.config_io import Layer, compose, flatten, preset_layer, preset_names, toml_layer
 from vqvae_dist.run_folder import Attempt, OtherRankError
 
 COMMANDS = {
@@ -105,7 +105,7 @@ def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None
     name, rest = arguments[0], list(arguments[1:])
     if name not in COMMANDS:
         raise UsageError(f"no command {name!r}{did_you_mean(name, list(COMMANDS))}; see --help")
-    prog = f"vqvae-dist {name}"
+    prog = f"python -m vqvae_dist {name}"
     if name == "train-vqvae":
         settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)  # before torch: a typo is told at once
         from vqvae_dist.training.vqvae import train_vqvae
@@ -134,16 +134,28 @@ def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog
     try:
         chosen, _ = first.parse_known_args(arguments)
     except argparse.ArgumentError as error:
-        raise UsageError(f"{error} (presets: {', '.join(preset_names())})") from None
-    layers = [preset_layer(chosen.preset)] if chosen.preset else []
+        raise UsageError(f"{error} (presets: {', '.join(preset_names(kind))})") from None
+    layers = [preset_layer(chosen.preset, kind)] if chosen.preset else []
     layers += [toml_layer(Path(chosen.config))] if chosen.config else []
     base = compose(kind, *layers, Layer("command line", {}))
     names = [field.name for field in fields(kind)]
-    given = parse(command, arguments, prog=prog, default=command(**{name: getattr(base, name) for name in names}))
+    below = command(**{name: getattr(base, name) for name in names})
+    try:
+        given = parse(command, arguments, prog=prog, default=below)
+    except UsageError as error:
+        raise _with_source(error, layers, arguments) from None
     settings = kind(**{name: getattr(given, name) for name in names})
     if not settings.data.path:
         raise UsageError(f"data.path is needed: --data.path FILE.h5 (see {prog} --help)")
     return settings, given.fresh
+
+
+def _with_source(error: UsageError, layers: Sequence[Layer], arguments: Sequence[str]) -> UsageError:
+    """The error with the preset or file that its setting comes from, where the command line did not give it."""
+    key = str(error).split()[0]
+    given = any(argument.replace("_", "-").startswith(f"--{key.replace('_', '-')}") for argument in arguments)
+    source = next((layer.source for layer in reversed(layers) if key in flatten(layer.values)), "")
+    return UsageError(f"{source}: {error}") if source and not given else error
 
 
 def stop_on_signals() -> None:
@@ -166,10 +178,10 @@ def usage() -> str:
     lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: vqvae-dist COMMAND ...  (or python -m vqvae_dist)",
+            "usage: python -m vqvae_dist COMMAND ... (or vqvae-dist)",
             "",
             *lines,
             "",
-            "COMMAND --help shows its settings.",
+            "COMMAND --help shows its settings; --debug with any command shows tracebacks instead of messages.",
         ]
     )

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar, dataclass_transform
 
 Split = Literal["train", "validate", "test", "all"]
+ChoosingSplit = Literal["train", "validate"]
+"""Splits that may choose the best checkpoint: nothing chooses by test."""
+
+MOST = 10**9
+"""Of whatever is counted, seconds too: what computes with it overflows somewhere above."""
+
 C = TypeVar("C")
 
 
@@ -20,27 +26,32 @@ def config(cls: type[C]) -> type[C]:
 def check(holds: bool, name: str, value: object, allowed: str) -> None:
     """Raise ValueError naming the setting, its value and what is allowed, unless ``holds``."""
     if not holds:
-        raise ValueError(f"{name} must be {allowed}, got {value}")
+        text = str(value)
+        raise ValueError(f"{name} must be {allowed}, got {text if len(text) <= 200 else text[:20] + '...'}")
 
 
 def positive(name: str, value: float) -> None:
     """Check that a setting is finite and above 0."""
-    check(value > 0 and math.isfinite(value), name, value, "positive")
+    check(value > 0, name, value, "positive")
+    _countable(name, value)
 
 
 def not_negative(name: str, value: float) -> None:
     """Check that a setting is finite and 0 or more."""
-    check(value >= 0 and math.isfinite(value), name, value, "0 or more")
+    check(value >= 0, name, value, "0 or more")
+    _countable(name, value)
+
+
+def _countable(name: str, value: float) -> None:
+    if isinstance(value, int):
+        check(value <= MOST, name, value, f"{MOST:,} or less")
+    else:
+        check(math.isfinite(value), name, value, "finite")
 
 
 def below_one(name: str, value: float) -> None:
     """Check that a setting is in [0, 1)."""
     check(0 <= value < 1, name, value, "at least 0 and below 1")
-
-
-def not_test(split: Split) -> None:
-    """Check that a split may choose the best checkpoint."""
-    check(split in ("train", "validate"), "data.validate_split", split, "train or validate: nothing chooses by test")
 
 
 def scored_by(best_metric: str, metrics: tuple[str, ...]) -> None:

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError, did_you_mean
-from vqvae_dist.config import RESULT_VERSION, TrainConfig
+from vqvae_dist.config import RESULT_VERSION, STAGES, TrainConfig
 from vqvae_dist.config_errors import explain
-from vqvae_dist.json_files import BAD_TEXT
+from vqvae_dist.toml_files import read_toml
 
 T = TypeVar("T", bound=TrainConfig)
 
@@ -63,37 +63,41 @@ class Layer:
     values: Mapping[str, Any]
 
 
-def preset_names() -> list[str]:
-    """Names that ``--preset`` takes."""
-    return sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
+def preset_names(kind: type[TrainConfig] | None = None) -> list[str]:
+    """Names that ``--preset`` takes, of all trainings or of the one with settings of ``kind``."""
+    names = sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
+    return [name for name in names if kind is None or _preset(name).keys() <= flatten(kind()).keys()]
 
 
-def preset_layer(name: str) -> Layer:
-    """The settings of a shipped preset; UsageError names the presets there are."""
-    if name not in preset_names():
-        raise UsageError(
-            f"no preset {name!r}; there are {', '.join(preset_names())}{did_you_mean(name, preset_names())}"
-        )
-    return Layer(f"preset {name}", nest(tomllib.loads((_presets() / f"{name}.toml").read_text())))
+def preset_layer(name: str, kind: type[TrainConfig] | None = None) -> Layer:
+    """The settings of a shipped preset; UsageError names the presets there are, of those for ``kind``."""
+    names = preset_names(kind)
+    if name not in names:
+        others = [stage for stage, other in STAGES.items() if name in preset_names(other)]
+        wrong = f"preset {name} is for {others[0]}" if others else f"no preset {name!r}"
+        raise UsageError(f"{wrong}; there are {', '.join(names)}{did_you_mean(name, names)}")
+    return Layer(f"preset {name}", nest(_preset(name)))
+
+
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    return flatten(tomllib.loads((_presets() / f"{name}.toml").read_text()))
 
 
 def toml_layer(path: Path) -> Layer:
     """The settings of a TOML file; its paths are taken as relative to the file."""
-    return Layer(str(path), anchor_paths(nest(read_toml(path)), path.parent))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict; UsageError names the file and the line."""
+    values = read_toml(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except BAD_TEXT as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
+        return Layer(str(path), anchor_paths(nest(values), path.parent))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted keys into tables: ``{"optim.lr": 1}`` -> ``{"optim": {"lr": 1}}``; tables stay tables."""
+    """Turn dotted keys into tables: ``{"optim.lr": 1}`` -> ``{"optim": {"lr": 1}}``; tables stay tables.
+
+    UsageError for a setting that is given twice.
+    """
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *tables, last = key.split(".")
@@ -103,9 +107,21 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(target, dict):
                 raise UsageError(f"{key}: {table} is given as a value and as a table")
         new = nest(value) if isinstance(value, Mapping) else value
-        old = target.get(last)
-        target[last] = merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+        _add(target, last, new, key)
     return nested
+
+
+def _add(table: dict[str, Any], name: str, value: Any, key: str) -> None:
+    """Put a value, or what a table holds, into ``table``, where it must not be yet."""
+    old = table.setdefault(name, value)
+    if old is value:
+        return
+    if isinstance(old, dict) != isinstance(value, dict):
+        raise UsageError(f"{key}: {name} is given as a value and as a table")
+    if not isinstance(old, dict):
+        raise UsageError(f"{key} is given twice")
+    for part, inner in value.items():
+        _add(old, part, inner, f"{key}.{part}")
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -148,8 +164,6 @@ def compose(kind: type[T], *layers: Layer) -> T:
     except ValidationError as error:
         given = [(layer.source, flatten(layer.values)) for layer in layers]
         raise UsageError(explain(error, flatten(kind()), given)) from None
-    except TypeError as error:  # json.dumps: a TOML date or the like
-        raise UsageError(f"{layers[-1].source}: {error}") from None
     return composed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqvae_dist.config_base import Split, below_one, check, config, not_negative, not_test, positive, scored_by
+from vqvae_dist.config_base import ChoosingSplit, Split, below_one, check, config, not_negative, positive, scored_by
 from vqvae_dist.config_training import TrainConfig
 
 PIXELCNN_METRICS = ("bits_per_code", "bits_per_code_foreground", "bits_per_code_background")
@@ -16,12 +16,12 @@ class CodesDataConfig:
     """Which codes a prior is trained on, and how they are read."""
 
     path: str = ""
-    """Codes, made by ``vqvae_dist extract-codes``."""
+    """Codes, made by ``python -m vqvae_dist extract-codes``; needed."""
 
     train_split: Split = "train"
     """The split that is trained on."""
 
-    validate_split: Split = "validate"
+    validate_split: ChoosingSplit = "validate"
     """The split that is scored during training and chooses the best checkpoint; never ``test``."""
 
     workers: int = 0
@@ -32,7 +32,6 @@ class CodesDataConfig:
 
     def __post_init__(self) -> None:
         not_negative("data.workers", self.workers)
-        not_test(self.validate_split)
 
 
 @config
@@ -40,13 +39,13 @@ class PixelCNNModelConfig:
     """The gated PixelCNN over codes."""
 
     layers: int = 12
-    """Gated layers; the first has mask A."""
+    """Gated layers."""
 
     hidden: int = 128
     """Channels of each stack."""
 
     kernel: int = 3
-    """Side of the masked convolutions, odd; the first layer uses at least 7."""
+    """Side of the convolutions, odd; what lies after a cell is cut off."""
 
     dilations: tuple[int, ...] = (1, 2, 4)
     """Dilations, cycling over the layers."""

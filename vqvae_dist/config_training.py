@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqvae_dist.config_base import below_one, check, config, not_negative, positive
+from vqvae_dist.config_base import MOST, below_one, check, config, not_negative, positive
 
 
 @config
@@ -58,7 +58,7 @@ class OptimConfig:
 
 
 def _is_step(value: int | float) -> bool:
-    return value >= 1 if isinstance(value, int) else 0 < value < 1
+    return 1 <= value <= MOST if isinstance(value, int) else 0 < value < 1
 
 
 @config
@@ -174,7 +174,7 @@ class TrainConfig:
     """Of everything random: weights, order, crops, dropout, revival."""
 
     output_dir: str = ""
-    """The run folder."""
+    """The run folder; needed."""
 
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Literal
 
-from vqvae_dist.config_base import Split, below_one, check, config, not_negative, not_test, positive, scored_by
+from vqvae_dist.config_base import ChoosingSplit, Split, below_one, check, config, not_negative, positive, scored_by
 from vqvae_dist.config_training import TrainConfig
 
 VQVAE_METRICS = (
@@ -19,12 +20,12 @@ class DataConfig:
     """Which packed slices are trained on, and how they are read."""
 
     path: str = ""
-    """Packed slices, made by ``data_tools pack``."""
+    """Packed slices, made by ``python -m data_tools pack``; needed."""
 
     train_split: Split = "train"
     """The split that is trained on."""
 
-    validate_split: Split = "validate"
+    validate_split: ChoosingSplit = "validate"
     """The split that is scored during training and chooses the best checkpoint; never ``test``."""
 
     workers: int = 0
@@ -42,7 +43,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         not_negative("data.workers", self.workers)
         not_negative("data.crop", self.crop)
-        not_test(self.validate_split)
 
 
 @config
@@ -155,9 +155,10 @@ class LossConfig:
     """Mean absolute error of the differences between neighbouring pixels, which keeps edges sharp."""
 
     def __post_init__(self) -> None:
-        for name in ("mse", "l1", "ssim", "edges"):
-            not_negative(f"loss.{name}", getattr(self, name))
-        check(self.mse + self.l1 + self.ssim > 0, "loss", "mse = l1 = ssim = 0", "positive in one term at least")
+        weights = asdict(self)
+        for name, weight in weights.items():
+            not_negative(f"loss.{name}", weight)
+        check(any(weights.values()), "loss", f"{' = '.join(weights)} = 0", "positive in one term at least")
 
 
 @config

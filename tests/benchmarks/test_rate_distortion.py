@@ -11,8 +11,9 @@ from PIL import Image
 
 from benchmarks import rate_distortion
 from benchmarks.bd_rate import bd_rate, front, quality_at
-from benchmarks.codecs import CODECS, boxes, coded
+from benchmarks.codecs import CODECS, boxes, coded, mean_of
 from tests.benchmarks.conftest import TINY
+from vqvae_dist.metrics.image import SliceScores
 
 CURVE = [(0.1, 0.8), (0.2, 0.9), (0.4, 0.95), (0.8, 0.97)]
 
@@ -90,3 +91,14 @@ def test_monai_s_vqvae_is_measured_as_ours(heads: Path, tmp_path: Path) -> None:
     (found,) = json.loads(output.read_text())["rows"]["monai_decay.5"]["points"]
     assert 0 < found["usage"] <= 1
     assert found["psnr"] > 5
+
+
+def test_mean_of_a_figure_leaves_out_slices_without_it() -> None:
+    rows = [
+        SliceScores(0.5, None, None, 0.0, None, 0.0, False),
+        SliceScores(0.7, 0.4, 30.0, 0.001, 0.002, 0.001, False),
+    ]
+    assert mean_of(rows, "ssim") == pytest.approx(0.6)
+    assert mean_of(rows, "ssim_foreground") == 0.4
+    assert mean_of(rows[:1], "psnr") is None
+    assert mean_of(rows, "mse") == 0.0005

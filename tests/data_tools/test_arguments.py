@@ -1,7 +1,13 @@
+import contextlib
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
+from tyro.conf import Positional, arg
 
 from data_tools.arguments import parse
 from data_tools.console import UsageError
@@ -71,14 +77,14 @@ def test_an_error_inside_a_function_is_not_a_usage_error(capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ([], ["missing --path", "tool --help"]),
+        ([], ["missing --path (see tool --help)"]),
         (["--path", "x", "--optm.lr", "3"], ["--optm.lr", "nearest: --optim.lr"]),
         (["--path", "x", "--optim.lr", "abc"], ["--optim.lr", "'abc'", "FLOAT"]),
         (["--path", "x", "--optim.lr", "-1"], ["optim.lr must be positive, got -1.0"]),
         (["--path", "x", "--mode", "of"], ["'of'", "--mode", "auto", "off"]),
         (["--path", "x", "--window", "1"], ["--window", "FLOAT FLOAT"]),
         (["--path", "x", "--optim.milestones", "1", "a"], ["--optim.milestones", "'a'"]),
-        (["--paht", "x"], ["missing --path", "--paht"]),
+        (["--paht", "x"], ["missing --path; ", "--paht"]),
         (["--path", "x", "stray"], ["stray"]),
         (["--path", "x", "--mode", "y" * 300], ["y" * 300]),
     ],
@@ -87,6 +93,38 @@ def test_a_wrong_command_line_is_answered_plainly(arguments: list[str], parts: l
     text = complaint(*arguments)
     for part in parts:
         assert part in text
+
+
+def test_everything_that_is_missing_is_named_without_its_help() -> None:
+    def copy(source: Annotated[Positional[str], arg(metavar="FROM")], /, *, to: str, mode: Literal["a", "b"]) -> None:
+        """Copy.
+
+        Args:
+            source: what
+            to: where; --lists of words
+            mode: how
+        """
+
+    with pytest.raises(UsageError) as caught:
+        parse(copy, [], prog="tool")
+    assert str(caught.value) == "missing FROM, --to, --mode (see tool --help)"
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_help_on_a_terminal_has_colours_unless_no_color_is_set(environment: dict[str, str], coloured: bool) -> None:
+    above, below = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    command = [sys.executable, "-m", "data_tools", "info", "--help"]
+    with subprocess.Popen(command, stdout=below, env=clean | environment) as shown:
+        os.close(below)
+        text = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(above, 4096):
+                text += part
+    os.close(above)
+    assert shown.returncode == 0
+    assert b"packed file" in text
+    assert (b"\x1b[" in text) == coloured
 
 
 def test_help_is_printed_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:

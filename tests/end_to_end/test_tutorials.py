@@ -74,14 +74,17 @@ def test_anomaly_map(trained: Path) -> None:
 def test_a_sweep_without_internet_and_its_report(tmp_path: Path) -> None:
     """Members train offline; ``sync`` brings one run a member to a server that only the login node reaches."""
     run("python -m data_tools phantom my_slices --subjects 12 --slices 3 --size 48", tmp_path)
-    shutil.copytree(ROOT / "docs/sweeps", tmp_path / "docs/sweeps")
+    for folder in ("docs/sweeps", "slurm/profiles"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "home").mkdir()
     with WandbServer() as server:
         offline, online = {"WANDB_MODE": "offline"}, {"WANDB_MODE": "online", **server.environment(tmp_path / "home")}
         for line in commands(PAGES / "cluster_without_internet.md"):
             run(line, tmp_path, online if " sync " in line else offline)
-            if line.startswith("cp "):
+            if line.startswith("cp docs/sweeps"):
                 make_small(tmp_path / "lr_milestones.toml")
+            if line.startswith("cp slurm/profiles"):  # adapted to the only cluster here
+                shutil.copy(ROOT / "slurm/profiles/local.toml", tmp_path / "mine.toml")
         best = json.loads(run("python -m jobs best lr-milestones --json", tmp_path))
         for line in commands(PAGES / "reading_a_report.md"):
             run(line.replace("BEST", best["choice"]), tmp_path, offline)

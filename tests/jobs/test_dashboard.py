@@ -62,5 +62,10 @@ def test_one_folder_is_asked_for() -> None:
         main([])
 
 
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "python -m jobs.dashboard" in capsys.readouterr().out
+
+
 def test_dashboard_imports_trackio_only_when_it_fills() -> None:
     assert "trackio" not in sys.modules

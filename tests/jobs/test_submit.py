@@ -198,6 +198,7 @@ def test_snapshot_cut_by_a_kill_is_made_anew(tmp_path: Path, packed: Path) -> No
         (["submit", "nothing.toml"], 2, "nothing.toml"),
         (["submit", "x.toml", "--detach", "--wait"], 2, "give one of them"),
         (["run"], 2, ""),
+        (["run", "--", "--help"], 0, ""),
         (["run", "--"], 2, "no command after --"),
         (["logs", "trial", "nobody"], 2, "no member or stage 'nobody'"),
         (["logs", "trial", "lr"], 2, "could be"),

@@ -96,7 +96,7 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
         ('[zip]\n"optim.lr" = [1e-3]\nseed = [1, 2]', "differ in length: {'optim.lr': 1, 'seed': 2}"),
         ('[gird]\n"optim.lr" = [1e-3]', "unknown key gird; did you mean grid?"),
         ('[grid]\noutput_dir = ["a"]', "output_dir is the sweep's to choose"),
-        ('[pipeline]\nselect = "best ssim"', "[pipeline] select: checkpoint.best_metric must be"),
+        ('[pipeline]\nselect = "best ssim"', "[pipeline] select must be"),
         (
             '[grid]\n"checkpoint.best_metric" = ["max validate/ssim", "max validate/psnr"]',
             "members differ in checkpoint.best_metric",
@@ -150,6 +150,7 @@ def test_data_file_that_is_missing_or_not_ours_is_refused(tmp_path: Path, codes:
     ("base", "message"),
     [
         ("smok", "sweep.toml: base: no preset 'smok'; there are"),
+        ("pixelcnn", "sweep.toml: base: preset pixelcnn is for train-pixelcnn; there are full_resolution, original"),
         ("gone.toml", "gone.toml: No such file"),
         ("broken.toml", "broken.toml: not valid TOML"),
     ],

@@ -49,6 +49,11 @@ def make(*layers: dict[str, Any], kind: type[Any] = VQVAEConfig) -> Any:
         ({"optim.lr": "fast"}, 'file.toml: optim.lr must be a number, got "fast"'),
         ({"optim.lr": "1e-3"}, 'file.toml: optim.lr must be a number, got "1e-3"'),
         ({"optim.lr": -1}, "file.toml: optim.lr must be positive, got -1"),
+        ({"optim.lr": float("inf")}, "optim.lr must be finite, got inf"),
+        ({"schedule.steps": 10**400}, "schedule.steps must be 1,000,000,000 or less, got 10000000000000000000..."),
+        ({"optim.milestones": [10**400]}, "optim.milestones must be whole steps from 1, or shares between 0 and 1"),
+        ({"optim.warmup": 10**400}, "optim.warmup must be 0, whole steps, or a share, got 1"),
+        ({"runtime.collective_timeout_s": 99999999999999999999}, "runtime.collective_timeout_s must be 1,000,000,000"),
         ({"optim.lr": float("nan")}, "file.toml: optim.lr must be positive, got nan"),
         ({"schedule.steps": 10.5}, "file.toml: schedule.steps must be a whole number, got 10.5"),
         ({"schedule.steps": "10"}, 'file.toml: schedule.steps must be a whole number, got "10"'),
@@ -63,8 +68,8 @@ def make(*layers: dict[str, Any], kind: type[Any] = VQVAEConfig) -> Any:
         ({"model.downsample": 3}, "file.toml: model.downsample must be a power of two from 2, got 3"),
         ({"model.codebook_size": 70000}, "file.toml: model.codebook_size must be from 2 to 65536, got 70000"),
         ({"data.crop": 30}, "file.toml: data.crop must be a multiple of model.downsample 4, got 30"),
-        ({"data.validate_split": "test"}, "data.validate_split must be train or validate"),
-        ({"data.validate_split": "all"}, "data.validate_split must be train or validate"),
+        ({"data.validate_split": "test"}, "data.validate_split must be 'train' or 'validate', got"),
+        ({"data.validate_split": "all"}, "data.validate_split must be 'train' or 'validate', got"),
         ({"checkpoint.keep_last": 1}, "checkpoint.keep_last must be 2 or more"),
         ({"checkpoint.best_metric": "max validate/ssimm"}, "checkpoint.best_metric must be"),
         ({"checkpoint.best_metric": "validate/ssim"}, "checkpoint.best_metric must be"),
@@ -82,6 +87,15 @@ def test_what_does_not_fit_is_named_with_file_key_value_and_what_is_allowed(
     assert message in str(caught.value)
     assert str(caught.value).startswith("file.toml: ")
     assert "\n" not in str(caught.value)
+
+
+def test_every_loss_term_may_stand_alone() -> None:
+    terms = [field.name for field in fields(settings.LossConfig)]
+    none = {f"loss.{name}": 0.0 for name in terms}
+    for name in terms:
+        assert getattr(make(none, {f"loss.{name}": 1.0}).loss, name) == 1.0
+    with pytest.raises(UsageError, match=" = ".join(terms)):
+        make(none)
 
 
 def test_the_layer_that_holds_the_mistake_is_named() -> None:
@@ -106,6 +120,27 @@ def test_dotted_keys_and_tables_are_the_same_and_paths_follow_the_file(tmp_path:
     assert a.output_dir == str(tmp_path / "runs/x")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"optim.lr" = 1\n[optim]\nlr = 2', "optim.lr is given twice"),
+        ('"model.quantizer" = 1\n[model.quantizer]\ndecay = 0.5', "model.quantizer: quantizer is given as a value and"),
+        ("optim.lr = 1979-05-27", "optim.lr must not be a date or a time, got 1979-05-27"),
+        ("[optim]\nmilestones = [07:32:00]", "optim.milestones must not be a date or a time, got 07:32:00"),
+        (f"{'.'.join('a' * 3000)} = 1", "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a...: tables nested more than 16 deep"),
+        (f'"{".".join("a" * 3000)}" = 1', "tables nested more than 16 deep"),
+        (f"a = {'[' * 3000}{']' * 3000}", "not valid TOML"),
+    ],
+)
+def test_what_no_settings_can_be_is_named_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        toml_layer(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert message in str(caught.value)
+
+
 def test_a_key_that_is_value_and_table_is_refused() -> None:
     with pytest.raises(UsageError, match="optim is given as a value and as a table"):
         nest({"optim": 3, "optim.lr": 1})
@@ -124,6 +159,15 @@ def test_the_original_recipe_is_what_it_was() -> None:
     assert (model.codebook_size, model.code_dim) == (128, 128)
     assert (optim.lr, optim.milestones, optim.gamma) == (1e-2, (1000, 9000), 0.1)
     assert (schedule.steps, schedule.batch_size, config.data.crop) == (15000, 64, 0)
+
+
+def test_a_preset_of_the_other_training_is_named_as_such() -> None:
+    with pytest.raises(
+        UsageError, match=r"^preset pixelcnn is for train-pixelcnn; there are full_resolution, original, s"
+    ):
+        preset_layer("pixelcnn", VQVAEConfig)
+    with pytest.raises(UsageError, match=r"^preset smoke is for train-vqvae; there are pixelcnn$"):
+        preset_layer("smoke", PixelCNNConfig)
 
 
 def test_an_unknown_preset_names_those_there_are() -> None:

@@ -206,12 +206,12 @@ class CodesReader:
             raise CommandError(f"{self.path}: {part} is damaged ({error}); {AGAIN}") from error
 
 
-AGAIN = "make it again with: vqvae_dist extract-codes"
+AGAIN = "make it again with: python -m vqvae_dist extract-codes"
 
 
 def _open_codes(path: Path) -> h5py.File:
     if not path.is_file():
-        raise CommandError(f"{path}: no such file; make one with: vqvae_dist extract-codes")
+        raise CommandError(f"{path}: no such file; make one with: python -m vqvae_dist extract-codes")
     try:
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
         about = own_attributes(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,11 +74,7 @@ def generate(
     condition = conditions(prior, num_samples, seed=seed, position=position, class_name=class_)
     claim(files.values(), overwrite=overwrite)
     drawn = draw_slices(images, prior, condition, size=pixels, seed=seed, kept=kept)[:num_samples]
-    grid = grid_picture(drawn, columns=math.ceil(math.sqrt(num_samples)))
-    for name in ("grid", "lossless grid"):
-        save_picture(files[name], grid)
-    for i, image in enumerate(drawn):
-        save_picture(files[f"sample {i}"], grid_picture(image[None], columns=1))
+    save_pictures(files, drawn)
     settings = {"seed": seed, **kept._asdict(), "size": list(pixels)}
     write_json(files["record"], record(images, prior, condition, settings, num_samples))
     say(f"{output}: {num_samples} slices of {pixels[0]}x{pixels[1]}; lossless in {files['sample 0'].parent}")
@@ -106,6 +103,15 @@ def output_files(output: Path, count: int) -> dict[str, Path]:
         "lossless grid": output.with_suffix(".png"),
         "record": output.with_suffix(".json"),
     } | samples
+
+
+def save_pictures(files: Mapping[str, Path], drawn: Tensor) -> None:
+    """Write slices (N, 1, H, W) as the grid, the lossless grid and each sample of ``output_files``."""
+    grid = grid_picture(drawn, columns=math.ceil(math.sqrt(len(drawn))))
+    for name in ("grid", "lossless grid"):
+        save_picture(files[name], grid)
+    for i, image in enumerate(drawn):
+        save_picture(files[f"sample {i}"], grid_picture(image[None], columns=1))
 
 
 def parse_size(text: str) -> tuple[int, int]:

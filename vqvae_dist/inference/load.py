@@ -75,8 +75,10 @@ def read_export(run: Path, *, stage: str) -> tuple[dict[str, Any], dict[str, Ten
     folder = RunFolder(run).model
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     if not run.is_dir():
-        raise CommandError(f"{run}: no such run folder")
+        raise CommandError(f"{run}: no such run folder; python -m vqvae_dist {stage} --output-dir {run} makes one")
     if not (config_file.is_file() and weights_file.is_file()):
+        if not RunFolder(run).config_file.is_file():
+            raise CommandError(f"{run}: not a run folder (no config.json); give the folder of one run")
         raise CommandError(f"{run}: no model in {folder.name}/ yet; training writes it after its first validation")
     description = read_sealed(config_file)
     if description.get("stage") != stage:

@@ -35,7 +35,7 @@ def rows_of_split(reader: SliceReader, split: str) -> Chosen:
     if not any(len(rows) for rows in chosen.values()):
         counts = {name: sum(len(reader.rows(group.name, name)) for group in reader.groups) for name in SPLITS}
         has = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise UsageError(f"{reader.path}: no slices in split {split}; it has {has}")
+        raise UsageError(f"{reader.path}: no slices in split {split}; it has {has}; --split all takes every slice")
     return {name: rows for name, rows in chosen.items() if len(rows)}
 
 

@@ -7,7 +7,6 @@ about 0.75. So every figure is also given over the foreground alone, and a slice
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,12 +127,6 @@ def score_batch(originals: Tensor, reconstructions: Tensor, masks: Tensor) -> li
     columns = [t[:, 0].double().cpu().numpy() for t in (maps, (a - b).square(), a, b)]
     rows = zip(means.tolist(), *columns, masks[:, 0].cpu().numpy(), strict=True)
     return [_scores(*row) for row in rows]
-
-
-def mean_of(scores: Sequence[SliceScores], name: str) -> float | None:
-    """Average one figure over the slices that have it; None where none has."""
-    values = [value for score in scores if (value := getattr(score, name)) is not None]
-    return float(np.mean(values)) if values else None
 
 
 def _scores(

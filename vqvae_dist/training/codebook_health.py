@@ -30,6 +30,13 @@ IDLE = 0.01
 RUNAWAY = 3.0
 """A code is a runaway beyond this many times the distance of the farthest encoder outputs from their mean."""
 
+ADVICE = {
+    "ema": "model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or ",
+    "gradient": "model.quantizer.revive_below 0.5, init kmeans, or ",
+    "fsq": "",
+}
+"""What helps against a collapse, by the kind of quantizer; the settings that a kind does not use can't."""
+
 
 class Health(NamedTuple):
     """What a step says of the codebook."""
@@ -55,9 +62,11 @@ class CodebookHealth:
     def after(self, step: int, statistics: CodeStatistics) -> Health:
         """Take in what step ``step`` saw, after the codebook's update."""
         cells = statistics.counts.sum().clamp_min(1.0)
-        figures = (statistics.error / cells, self._dead(), runaways(self.quantizer, statistics))
-        names = ("quantization_error", "codes_dead", "codes_runaway")
-        values = dict(zip(names, torch.stack([figure.double() for figure in figures]).tolist(), strict=True))
+        figures = {"quantization_error": statistics.error / cells, "codes_dead": self._dead()}
+        if self.quantizer.kind != "fsq":  # the codes of a fixed grid run nowhere
+            figures["codes_runaway"] = runaways(self.quantizer, statistics)
+        on_host = torch.stack([figure.double() for figure in figures.values()]).tolist()
+        values = dict(zip(figures, on_host, strict=True))
         self.memory["counts"] += statistics.counts.double().cpu()
         self.memory["updates"] += 1
         warning = ""
@@ -86,7 +95,7 @@ class CodebookHealth:
             return ""
         return (
             f"step {step + 1}: the codebook has collapsed: only {number} of {len(counts)} codes were used in the last "
-            "epoch; try model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or a smaller model.codebook_size"
+            f"epoch; try {ADVICE[self.quantizer.kind]}a smaller model.codebook_size"
         )
 
 

@@ -11,7 +11,7 @@ from vqvae_dist.config import TrainConfig
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.memory import OutOfMemoryError
-from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, write_summary
+from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, progress_line, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage, StepReport
 from vqvae_dist.training.state import export_best, scaler_state, state_parts, weights_agree
@@ -190,17 +190,9 @@ class Loop:
         if now - self.said < SAY_EVERY_S and step < steps:
             return
         self.said = now
-        rate = self.progress.slices_per_second
-        shown = [f"{name.split('/')[-1]} {value:.4g}" for name, value in values.items() if name in SHOWN and value]
-        if rate:
-            left = (steps - step) * self.config.schedule.batch_size / rate
-            shown += [f"{rate:.1f} slices/s", f"{left / 60:.0f} min left"]
-        self.tell(f"step {step}/{steps}  {'  '.join(shown)}")
+        self.tell(progress_line(self.progress, self.config.schedule, values))
 
     def tell(self, text: str, *, as_warning: bool = False) -> None:
         """Say something once, not on every process."""
         if self.session.owner:
             (warn if as_warning else say)(text)
-
-
-SHOWN = ("train/loss", "validate/ssim", "validate/ssim_foreground", "validate/bits_per_code")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from data_tools.console import CommandError, warn
-from vqvae_dist.config import TrainConfig
+from vqvae_dist.config import ScheduleConfig, TrainConfig
 from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import metrics_note
 from vqvae_dist.training.metrics_file import rows_until
@@ -56,6 +57,21 @@ class SpeedWindow:
         share = self.waited / self.total if self.total else 0.0
         self.steps, self.seconds, self.waited, self.total = 0, 0.0, 0.0, 0.0
         return rate, share
+
+
+SHOWN = ("train/loss", "validate/ssim", "validate/ssim_foreground", "validate/bits_per_code")
+"""What a progress line says of the values that are logged."""
+
+
+def progress_line(progress: Progress, schedule: ScheduleConfig, values: Mapping[str, float | None]) -> str:
+    """Where a run is, its newest values, its speed and the time that is left."""
+    shown = {name.split("/")[-1]: value for name, value in values.items() if name in SHOWN and value is not None}
+    parts = [f"{name} {value:.4g}" for name, value in shown.items()]
+    rate, steps = progress.slices_per_second, schedule.steps - progress.step
+    if rate:
+        left = steps * schedule.batch_size / rate
+        parts += [f"{rate:.1f} slices/s", f"{left / 60:.0f} min left" if left >= 120 else f"{left:.0f} s left"]
+    return f"step {progress.step}/{schedule.steps}  {'  '.join(parts)}"
 
 
 def write_summary(config: TrainConfig, session: Session, progress: Progress, state: str, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
 
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.slicefile import SliceReader
@@ -16,12 +18,16 @@ from vqvae_dist.training.logged_config import read_logged_config
 from vqvae_dist.training.runtime import default_threads
 
 
-def rerun(run: Path, /, *, output_dir: Path) -> str:
+def rerun(run: Annotated[Positional[Path], arg(metavar="RUN")], /, *, output_dir: Path) -> str:
     """Train a run again into ``output_dir``, from its logged settings.
 
-    RUN is its folder, or a file with the config that W&B holds of it: ``config.yaml``, or JSON of
-    ``wandb.Api().run(PATH).config``. Every mismatch of code, libraries, processes and threads is named; other data is
-    an error. With none, the result on the same hardware is equal bit for bit.
+    Every mismatch of code, libraries, processes and threads is named; other data is an error. With none, the result
+    on the same hardware is equal bit for bit.
+
+    Args:
+        run: its folder, or a file with the config that W&B holds of it: ``config.yaml``, or JSON of
+            ``wandb.Api().run(PATH).config``.
+        output_dir: the new run's folder.
     """
     stored = read_logged_config(run) if run.is_file() else RunFolder(run).read_config()
     source = str(run if run.is_file() else RunFolder(run).config_file)

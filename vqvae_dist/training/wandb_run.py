@@ -120,7 +120,7 @@ def start(folder: RunFolder, about: RunAbout, mode: Mode) -> Writer:
     if mode == "online":
         try:
             if waiting := unsent_folders(folder, about.id):
-                raise ServerError(f"{waiting[0].name} of an earlier attempt waits for `jobs sync`")
+                raise ServerError(f"{waiting[0].name} of an earlier attempt waits for `python -m jobs sync`")
             server = find_server(site.base_url)
             last_step = server.last_step(entity=about.entity, project=about.project, run_id=about.id)
             run = init(wandb, folder, about, "online")

@@ -31,8 +31,13 @@ def test_loading_gives_the_exported_weights(vqvae_run):
 
 
 def test_missing_run_and_missing_model_are_told_apart(tmp_path):
-    with pytest.raises(CommandError, match="no such run folder"):
+    with pytest.raises(
+        CommandError, match=r"no such run folder; python -m vqvae_dist train-vqvae --output-dir \S+ makes"
+    ):
         load_vqvae(tmp_path / "nothing")
+    with pytest.raises(CommandError, match="not a run folder"):
+        load_vqvae(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CommandError, match="no model in model/ yet"):
         load_vqvae(tmp_path)
 

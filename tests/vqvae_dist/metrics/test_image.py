@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from vqvae_dist.metrics.image import (
     SliceScores,
     foreground_mask,
-    mean_of,
     score_batch,
     score_slice,
     ssim,
@@ -176,17 +173,6 @@ def test_foreground_in_noisy_air_is_the_largest_bright_component():
 @pytest.mark.parametrize("level", [0.0, 0.7])
 def test_a_constant_image_in_noisy_air_has_no_foreground(level):
     assert not foreground_mask(np.full((16, 16), level, np.float32), noisy_air=True).any()
-
-
-def test_mean_of_a_figure_leaves_out_slices_without_it():
-    rows = [
-        SliceScores(0.5, None, None, 0.0, None, 0.0, False),
-        SliceScores(0.7, 0.4, 30.0, 0.001, 0.002, 0.001, False),
-    ]
-    assert mean_of(rows, "ssim") == pytest.approx(0.6)
-    assert mean_of(rows, "ssim_foreground") == 0.4
-    assert mean_of(rows[:1], "psnr") is None
-    assert not math.isnan(mean_of(rows, "mse"))
 
 
 def test_a_constant_error_in_black_is_measured_where_the_original_is_black():

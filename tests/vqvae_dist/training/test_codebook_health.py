@@ -5,6 +5,7 @@ from torch import Tensor
 
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.data.order import SampleOrder
+from vqvae_dist.models.fsq import FSQ
 from vqvae_dist.models.quantizer import CodeStatistics, Quantizer
 from vqvae_dist.training.codebook_health import CodebookHealth
 
@@ -66,6 +67,18 @@ def test_dead_codes_and_runaways_are_counted() -> None:
     followed.quantizer.counts[2:4] = 0.1
     values = followed.after(0, statistics(followed.quantizer, torch.arange(CELLS) % 7)).values
     assert (values["codes_dead"], values["codes_runaway"]) == (2, 1)
+
+
+def test_of_a_fixed_grid_no_runaways_are_counted_and_no_setting_without_effect_is_advised() -> None:
+    grid = FSQ(K, D + 1)
+    grid.decay = 0.0
+    followed, codes = CodebookHealth(grid, SampleOrder((8,), seed=0, batch_size=8)), torch.zeros(CELLS).long()
+    counts = torch.bincount(codes, minlength=K).float()
+    nothing = torch.full((4,), -torch.inf), torch.zeros(4, D + 1)
+    seen = CodeStatistics(counts, counts[:, None] * grid.weight, torch.tensor(2.0), *nothing)
+    report = [followed.after(step, seen) for step in range(2)][-1]
+    assert "codes_runaway" not in report.values
+    assert report.warning.endswith("in the last epoch; try a smaller model.codebook_size")
 
 
 def test_a_collapsed_training_says_so_on_the_console_and_in_its_summary(trainer: Trainer) -> None:

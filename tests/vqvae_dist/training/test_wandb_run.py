@@ -169,7 +169,7 @@ def test_server_that_fails_in_mid_run_costs_no_step(
 def test_attempt_after_an_offline_one_waits_for_sync(server: WandbServer, client: Client, run: RunFolder) -> None:
     client.train(run.path, steps=10, mode="offline")
     ended = client.train(run.path, steps=20, resume=10)
-    assert "waits for `jobs sync`" in ended.output
+    assert "waits for `python -m jobs sync`" in ended.output
     assert not server.runs
 
 

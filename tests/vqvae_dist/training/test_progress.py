@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import pytest
+
+from vqvae_dist.config import ScheduleConfig
+from vqvae_dist.training.progress import Progress, progress_line
+
+
+@pytest.mark.parametrize(("step", "left"), [(0, "17 min left"), (885, "115 s left"), (1000, "0 s left")])
+def test_the_last_two_minutes_are_counted_in_seconds(step: int, left: str) -> None:
+    progress = Progress(step=step, windows=[8.0])
+    said = progress_line(progress, ScheduleConfig(steps=1000, batch_size=8), {"train/loss": 0.25})
+    assert said == f"step {step}/1000  loss 0.25  8.0 slices/s  {left}"
+
+
+def test_a_value_of_0_is_shown_and_one_that_there_is_not_is_left_out() -> None:
+    values = {"train/loss": 0.0, "validate/ssim": 0.0, "validate/ssim_foreground": None, "validate/psnr": 3.0}
+    assert progress_line(Progress(step=1), ScheduleConfig(steps=2), values) == "step 1/2  loss 0  ssim 0"
