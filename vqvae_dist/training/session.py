@@ -15,7 +15,7 @@ from data_tools.console import CommandError, UsageError, warn
 from vqvae_dist.config import ScheduleConfig, TrainConfig
 from vqvae_dist.files import STAGING, write_sealed
 from vqvae_dist.run_folder import Attempt, OtherRankError, Ownership, RunFolder, run_name
-from vqvae_dist.training.checkpoint import exported_step
+from vqvae_dist.training.checkpoint import exported_step, step_folders
 from vqvae_dist.training.generations import KEPT_BY_FRESH, next_generation, set_aside
 from vqvae_dist.training.identity import attempt_record, continued_identity, new_identity, show_code_change
 from vqvae_dist.training.memory import largest_divisor, smaller_micro_batch
@@ -141,7 +141,7 @@ def _open_run(
         ended = summary.get("state") == "completed"
         completed = ended and int(summary["step"]) >= config.schedule.steps
         completed = completed and exported_step(run, stored["run_id"]) is not None
-        if ended and not completed and not any(run.checkpoints.glob("step_*")):
+        if ended and not completed and not step_folders(run.checkpoints):
             raise UsageError(
                 f"{run.path}: completed at step {summary['step']}, and its checkpoints are gone (pruned?): it cannot "
                 "go on; --fresh trains it anew and keeps it aside"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,18 @@ import torch
 
 from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Trainer
+from tests.vqvae_dist.training.parts import flip_a_bit
 from vqvae_dist.config_io import changed_settings
 from vqvae_dist.files import SEAL, write_sealed
 from vqvae_dist.json_files import read_json
 from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.training.runtime import code_version
+
+
+def empty(folder: Path) -> None:
+    """Delete a checkpoint's progress and manifest."""
+    for name in ("trainer.json", "manifest.json"):
+        (folder / name).unlink()
 
 
 def test_a_new_run_leaves_what_the_contract_says(trainer: Trainer) -> None:
@@ -162,6 +170,19 @@ def test_export_lost_to_a_kill_is_repaired(trainer: Trainer) -> None:
     assert trainer().status == 0
     assert (trainer.run.model / "model.safetensors").read_bytes() == exported
     assert read_json(trainer.run.model / "config.json")["step"] == best
+
+
+@pytest.mark.parametrize("damage", [lambda best: flip_a_bit(best / "model.safetensors"), shutil.rmtree, empty])
+def test_a_damaged_best_checkpoint_is_not_exported(trainer: Trainer, damage: Callable[[Path], object]) -> None:
+    changes = {"checkpoint.best_metric": "min validate/ssim_foreground", "schedule.steps": 12}  # step 4 is the best
+    trainer(changes)
+    assert (trainer.run.read_summary() or {})["best"]["step"] == 4
+    damage(trainer.run.checkpoint(4))
+    shutil.rmtree(trainer.run.model)
+    ended = trainer(changes)
+    assert ended.status == 0, ended.text
+    assert not trainer.run.model.exists()
+    assert "the best weights, of step 4, can't be exported" in ended.text
 
 
 def test_a_damaged_newest_checkpoint_is_said_and_trained_again(trainer: Trainer) -> None:
