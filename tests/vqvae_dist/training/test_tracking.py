@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from tests.wandb_server.client import Client
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose
 from vqvae_dist.run_folder import Attempt, RunFolder
+from vqvae_dist.training import metrics_file
 from vqvae_dist.training.metrics_file import MetricsFile, cut_after
 from vqvae_dist.training.tracking import MAX_BINS, Tracker, dashboard_config, np_histogram, wandb_id
 from vqvae_dist.training.wandb_writer import Writer, best_of
@@ -108,6 +112,42 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 def test_closing_twice_is_closing(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     metrics.close()
+    metrics.close()
+
+
+def test_a_row_that_the_disk_took_in_part_is_an_error_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.append({"global_step": 1})
+    write, room = os.write, [5]
+
+    def nearly_full(descriptor: int, content: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[: room.pop()])
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
+        metrics.append({"global_step": 2})
+    metrics.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"global_step": 1}\n'
+
+
+def test_rows_that_do_not_reach_the_disk_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fsync(_: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(metrics_file, "SYNC_EVERY_S", 0.01)
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fsync)
+        metrics.append({"global_step": 1})
+        assert failed.wait(10)
+        metrics._syncing.join()
+    with pytest.raises(OSError, match=r"Input/output error: '.*metrics\.jsonl'"):
+        metrics.append({"global_step": 2})
     metrics.close()
 
 
