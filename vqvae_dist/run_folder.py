@@ -119,11 +119,12 @@ class RunFolder:
         """config.json; CommandError where there is no run or it is damaged."""
         if not self.config_file.is_file():
             raise CommandError(f"{self.path}: not a run folder (no config.json)")
-        values = read_sealed(self.config_file)
-        if "schema" not in values:
+        values = read_json(self.config_file)
+        if values.keys().isdisjoint({"schema", SEAL}):
             raise UsageError(f"{self.path}: not a run folder (config.json is another program's); give another folder")
-        if values["schema"] != SCHEMA:
+        if values.get("schema", SCHEMA) != SCHEMA:
             raise CommandError(f"{self.config_file}: schema {values['schema']}, this version reads {SCHEMA}")
+        values = unsealed(self.config_file, values)
         check_kinds(self.config_file, values, CONFIG_KINDS)
         return values
 
@@ -131,7 +132,7 @@ class RunFolder:
         """summary.json, or None before the first; CommandError where it is damaged."""
         if not self.summary_file.is_file():
             return None
-        values = read_sealed(self.summary_file)
+        values = unsealed(self.summary_file, read_json(self.summary_file), needed=False)
         check_kinds(self.summary_file, values, {"state": str})
         check_kinds(self.summary_file, values, SUMMARY_KINDS, optional=True)
         check_kinds(self.summary_file, values.get("best") or {}, BEST_KINDS, optional=True, within="best.")
@@ -183,11 +184,19 @@ def parse_rows(text: str) -> Iterator[dict[str, Any]]:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """A JSON object that was written with its checksum, without it; CommandError where they disagree."""
-    value = read_json(path)
-    seal = value.pop(SEAL, None)
-    if seal is not None and seal != seal_of(value):
+    return unsealed(path, read_json(path))
+
+
+def unsealed(path: Path, value: Mapping[str, Any], *, needed: bool = True) -> dict[str, Any]:
+    """``value``, read from ``path``, without its checksum; CommandError where that is wrong, or needed and absent."""
+    content = {key: part for key, part in value.items() if key != SEAL}
+    try:
+        fits = value[SEAL] == seal_of(content) if SEAL in value else not needed
+    except BAD_TEXT:  # NaN, which nobody seals
+        fits = False
+    if not fits:
         raise CommandError(f"{path}: damaged or edited, its content does not fit its checksum")
-    return value
+    return content
 
 
 class Ownership:

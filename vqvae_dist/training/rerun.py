@@ -9,9 +9,9 @@ from typing import Any
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
-from vqvae_dist.config_io import Layer, compose, fingerprint, merge
+from vqvae_dist.config_io import Layer, compose, merge
 from vqvae_dist.run_folder import Attempt, RunFolder
-from vqvae_dist.training.identity import attempt_record
+from vqvae_dist.training.identity import attempt_record, believed_config
 from vqvae_dist.training.logged_config import read_logged_config
 from vqvae_dist.training.runtime import default_threads
 
@@ -24,16 +24,14 @@ def rerun(run: Path, /, *, output_dir: Path) -> str:
     an error. With none, the result on the same hardware is equal bit for bit.
     """
     stored = read_logged_config(run) if run.is_file() else RunFolder(run).read_config()
-    source = str(run if run.is_file() else RunFolder(run).config_file)
+    source = run if run.is_file() else RunFolder(run).config_file
     if output_dir.resolve() == run.resolve():
         raise UsageError(f"--output-dir {output_dir} is the run itself; give another folder")
-    settings = merge(stored["settings"], {"output_dir": str(output_dir)})
-    config = compose(STAGES[stored["stage"]], Layer(source, settings))
-    if list(config.milestones) != stored["resolved"]["milestones"]:  # shares of the steps it was first started with
-        settings = merge(settings, {"optim": {name: stored["resolved"][name] for name in ("milestones", "warmup")}})
-        config = compose(STAGES[stored["stage"]], Layer(source, settings))
-    if fingerprint(config, stored["data_digest"]) != stored["fingerprint"]:
-        raise CommandError(f"{source}: its settings do not fit its fingerprint {stored['fingerprint'][:8]}; edited?")
+    config, resolved = believed_config(source, stored), stored["resolved"]
+    changes: dict[str, Any] = {"output_dir": str(output_dir)}
+    if (list(config.milestones), config.warmup) != (resolved["milestones"], resolved["warmup"]):
+        changes["optim"] = {name: resolved[name] for name in ("milestones", "warmup")}  # shares of the first steps
+    config = compose(STAGES[stored["stage"]], Layer(str(source), merge(stored["settings"], changes)))
     for mismatch in mismatches(stored):
         warn(mismatch)
     ended = _train(config, stored)

@@ -139,11 +139,11 @@ def _open_run(
         check_precision(identity["resolved"]["mixed"])
         summary = _summary(run, stored)
         ended = summary.get("state") == "completed"
-        completed = ended and int(summary["step"]) >= config.schedule.steps
+        completed = ended and (summary.get("step") or 0) >= config.schedule.steps
         completed = completed and exported_step(run, stored["run_id"]) is not None
         if ended and not completed and not step_folders(run.checkpoints):
             raise UsageError(
-                f"{run.path}: completed at step {summary['step']}, and its checkpoints are gone (pruned?): it cannot "
+                f"{run.path}: completed, and its checkpoints are gone (pruned?): it cannot "
                 "go on; --fresh trains it anew and keeps it aside"
             )
         return identity, None if completed else Ownership(run, attempt)

@@ -11,6 +11,7 @@ from data_tools.console import CommandError, UsageError
 from tests.kills.harness import differences
 from tests.phantoms import write_packed
 from tests.processes import command, finish, start
+from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Ended, Trainer
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose
@@ -41,6 +42,15 @@ def test_a_run_trained_again_is_equal_bit_for_bit(trainer: Trainer) -> None:
     assert ended.status == 0, ended.text
     assert "the same data" in ended.text
     assert differences(trainer.run.path, trainer.folder / "again") == []
+
+
+def test_a_run_that_was_extended_keeps_the_warmup_it_began_with(trainer: Trainer) -> None:
+    changes = {"optim.milestones": [5], "optim.warmup": 0.5}
+    trainer({**changes, "schedule.steps": 8})
+    trainer({**changes, "schedule.steps": 12})
+    ended = again(trainer, trainer.run.path)
+    assert ended.status == 0, ended.text
+    assert worst_difference(outcome(trainer.run.path), outcome(trainer.folder / "again"))[0] == 0
 
 
 @pytest.mark.parametrize("kind", ["api.json", "config.yaml"])
