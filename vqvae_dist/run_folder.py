@@ -142,18 +142,26 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line cut by a kill is left out, and damage is said aloud."""
         content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
-        if not self.metrics_agree():
-            warn(f"{self.metrics_file}: damaged, some of its rows are not those that training wrote")
+        self.check_metrics()
         return list(parse_rows(content.decode("utf-8", "replace")))
 
+    def check_metrics(self) -> bool:
+        """Whether metrics.jsonl is what training wrote, as far as is noted; say aloud where it is not."""
+        agree = self.metrics_agree()
+        if not agree:
+            warn(f"{self.metrics_file}: damaged, some of its rows are not those that training wrote")
+        return agree
+
     def metrics_agree(self) -> bool:
-        """Whether metrics.jsonl begins as summary.json noted it; True where nothing was noted."""
+        """Whether metrics.jsonl begins as summary.json noted it, undamaged; True where nothing was noted."""
         for _ in range(2):  # training may cut one file between our looks at the two
             content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
             try:
                 noted = (self.read_summary() or {}).get("metrics")
             except CommandError:
                 return True
+            if noted and noted.get("damaged"):
+                return False
             if not noted or metrics_note(content[: noted["bytes"]]) == noted:
                 return True
         return False
@@ -164,9 +172,10 @@ def run_name(config: Mapping[str, Any]) -> str:
     return f"{config['run_id']} generation {config['generation']}"
 
 
-def metrics_note(content: bytes) -> dict[str, Any]:
-    """What summary.json says of metrics.jsonl, that far: length and checksum."""
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+def metrics_note(content: bytes, *, damaged: bool = False) -> dict[str, Any]:
+    """What summary.json says of metrics.jsonl, that far: length, checksum, and that it was found damaged if it was."""
+    note = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {**note, "damaged": True} if damaged else note
 
 
 def parse_rows(text: str) -> Iterator[dict[str, Any]]:

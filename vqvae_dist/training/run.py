@@ -9,7 +9,7 @@ from vqvae_dist.config import TrainConfig
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.finale import show_result
 from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
-from vqvae_dist.training.progress import Progress, note_end, write_summary
+from vqvae_dist.training.progress import note_end, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 from vqvae_dist.training.state import restore
@@ -22,7 +22,7 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     run, runtime = session.run, session.runtime
     if session.completed:
         if runtime.is_main:
-            check_metrics(session)
+            run.check_metrics()
             say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
         runtime.close()
         return "completed"
@@ -39,13 +39,13 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
             loop.announce(warning)
     except Exception as error:
         state = "stopped" if broken_off(error) else "failed"
-        progress = loop.progress if loop else Progress()
         if session.owner:
-            note_end(session, config, progress, state, str(error))
+            note_end(session, config, loop.progress if loop else None, state, str(error))
         if state == "failed":
             raise
         if runtime.is_main:
-            warn(f"stopped in step {progress.step} ({first_line(error)}); the same command goes on from its checkpoint")
+            at = f"in step {loop.progress.step}" if loop else "before the first step"
+            warn(f"stopped {at} ({first_line(error)}); the same command goes on from its checkpoint")
     finally:
         runtime.close()
         if loop:
@@ -69,7 +69,8 @@ def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], 
     checkpoints = Checkpoints(session.run, keep_last=config.checkpoint.keep_last, of=session.name)
     progress = restore(stage, checkpoints, session)
     if session.owner:
-        check_metrics(session)
+        agree = session.run.check_metrics()
+        progress.metrics_damaged = progress.step > 0 and (progress.metrics_damaged or not agree)
         write_summary(config, session, progress, "running")  # it says which rows count before others are cut
     tracker = Tracker(
         session.run,
@@ -80,9 +81,3 @@ def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], 
         active=session.runtime.is_main,
     )
     return Loop(config, session, stage, checkpoints, tracker, progress)
-
-
-def check_metrics(session: Session) -> None:
-    """Say aloud where metrics.jsonl is not what earlier attempts wrote; nothing is computed from it."""
-    if not session.run.metrics_agree():
-        warn(f"{session.run.metrics_file}: damaged, some of its rows are not those that training wrote")

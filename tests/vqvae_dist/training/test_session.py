@@ -264,6 +264,38 @@ def test_a_damaged_summary_does_not_stop_a_run(trainer: Trainer) -> None:
     assert (trainer.run.read_summary() or {})["step"] == 8
 
 
+def test_damage_to_metrics_is_said_by_every_later_attempt(trainer: Trainer) -> None:
+    trainer({"schedule.steps": 4})
+    file = trainer.run.metrics_file
+    rows = file.read_text()
+    file.write_text(rows.replace('"train/loss": 0', '"train/loss": 1', 1))
+    assert file.read_text() != rows
+    for steps in (8, 12, 12):
+        ended = trainer({"schedule.steps": steps, "optim.milestones": [2]})
+        assert ended.status == 0, ended.text
+        assert f"{file}: damaged" in ended.text
+    assert not trainer.run.metrics_agree()
+    assert trainer({"seed": 3}, "--fresh").status == 0
+    assert trainer.run.metrics_agree()
+
+
+def test_an_attempt_that_could_not_begin_leaves_what_the_summary_says(trainer: Trainer) -> None:
+    trainer()
+    before = trainer.run.read_summary() or {}
+    newest = trainer.run.checkpoint(8) / "model.safetensors"
+    newest.rename(trainer.folder / "kept")
+    newest.symlink_to(newest.name)  # an error of the system, whoever reads it
+    changes = {"schedule.steps": 12, "optim.milestones": [5]}
+    ended = trainer(changes)
+    assert ended.status == 1
+    assert f"{newest}: Too many levels of symbolic links; nothing was deleted" in ended.text
+    assert trainer.run.read_summary() == {**before, "state": "failed", "reason": ended.text[len("error: ") : -1]}
+    (trainer.folder / "kept").replace(newest)
+    ended = trainer(changes)
+    assert ended.status == 0, ended.text
+    assert "going on from step 8" in ended.text
+
+
 @pytest.mark.parametrize(("before", "warned"), [("abc", True), ("", False)])
 def test_another_version_of_the_code_is_said_where_both_are_known(trainer: Trainer, before: str, warned: bool) -> None:
     trainer()
