@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from data_tools.console import CommandError, UsageError, warn
+from vqvae_dist.code_version import code_version
 from vqvae_dist.config import STAGES, TrainConfig
 from vqvae_dist.config_io import Layer, changed_settings, compose, fingerprint, run_id, to_json
 from vqvae_dist.json_files import Kind, check_kinds
 from vqvae_dist.run_folder import SCHEMA, Attempt, RunFolder
 from vqvae_dist.training.libraries import library_versions
-from vqvae_dist.training.runtime import Precision, code_version
+from vqvae_dist.training.runtime import Precision
 
 RESOLVED_KINDS: dict[str, Kind] = {"milestones": list, "warmup": int}
 ATTEMPT_KINDS: dict[str, Kind] = {"code": str, "libraries": dict, "processes": int, "threads": int, "device": str}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import subprocess
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,20 +183,6 @@ def compiler_works() -> bool:
         return bool((compiled(torch.zeros(8, device=device)) == 1).all())
     except Exception:  # whatever the toolchain raises, the answer is no; the training then runs uncompiled
         return False
-
-
-def code_version() -> str:
-    """The git commit of this code, with ``-dirty`` where it was edited; empty outside a checkout."""
-    folder = Path(__file__).parent
-    snapshot = folder.parents[1] / "snapshot.json"  # a sweep runs a copy of the code, which knows what it is of
-    if snapshot.is_file():
-        return str(json.loads(snapshot.read_text())["commit"])
-    try:
-        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        answer = subprocess.run(asked, cwd=folder, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip()
 
 
 def default_threads() -> None:

@@ -13,11 +13,11 @@ import torch
 from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Trainer
 from tests.vqvae_dist.training.parts import flip_a_bit
+from vqvae_dist.code_version import code_version
 from vqvae_dist.config_io import changed_settings
 from vqvae_dist.files import SEAL, write_sealed
 from vqvae_dist.json_files import read_json
 from vqvae_dist.run_folder import RunFolder
-from vqvae_dist.training.runtime import code_version
 
 
 def empty(folder: Path) -> None:
