@@ -185,6 +185,7 @@ def test_dashboard_config_has_dotted_keys_and_twins_of_lists() -> None:
     assert (shown["optim.milestones"], shown["optim.milestones_str"]) == ([50, 90], "50-90")
     assert shown["tracking.tags_str"] == "x-y"
     assert (shown["resolved.mixed"], shown["attempt.code"]) == ("bf16", "second")
+    assert shown["attempt.index"] == 1
     assert (shown["attempt.job"], shown["attempt.number"], shown["attempt.resume_step"]) == ("12", 3, 40)
     assert shown["optim.lr"] == make_config().optim.lr
     assert not any(isinstance(value, dict) for value in shown.values())
