@@ -76,7 +76,8 @@ def find_runs(folder: Path) -> Iterator[WandbRun]:
         found = find_attempts(path)
         newest = in_order([attempts[-1] for attempts in found.values()])[-1:]
         for run_id, attempts in found.items():
-            alive = any(attempt.alive for attempt in attempts)
+            youngest = max(attempts, key=lambda attempt: attempt.started)  # its log may not say yet which one it is
+            alive = attempts[-1].alive or youngest.alive
             yield WandbRun(RunFolder(path.parent), run_id, attempts, alive, newest=attempts[-1] in newest)
 
 
