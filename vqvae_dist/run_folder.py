@@ -62,6 +62,10 @@ class OtherRankError(CommandError):
     """The main process failed and has said why; the others end quietly."""
 
 
+class PeerEndedError(RuntimeError):
+    """Another process of the training is gone; it may have said why, or was killed and could not."""
+
+
 class OwnershipLostError(CommandError):
     """A newer attempt owns the run folder; this one must write nothing more."""
 

@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 from data_tools.console import CommandError, first_line, say, warn
 from vqvae_dist.config import TrainConfig
+from vqvae_dist.run_folder import PeerEndedError
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.finale import show_result
 from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
 from vqvae_dist.training.progress import note_end, write_summary
+from vqvae_dist.training.runtime import peer_ended
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 from vqvae_dist.training.state import restore
 from vqvae_dist.training.stop import stop_requested
 from vqvae_dist.training.tracking import Tracker
+
+PEER_ENDED = "another process of this training ended (see its own message)"
 
 
 def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> str:
@@ -39,8 +43,11 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
             loop.announce(warning)
     except Exception as error:
         state = "stopped" if broken_off(error) else "failed"
+        lost = runtime.processes > 1 and peer_ended(error)
         if session.owner:
-            note_end(session, config, loop.progress if loop else None, state, str(error))
+            note_end(session, config, loop.progress if loop else None, state, PEER_ENDED if lost else str(error))
+        if state == "failed" and lost:
+            raise PeerEndedError(PEER_ENDED) from error
         if state == "failed":
             raise
         if runtime.is_main:

@@ -125,6 +125,15 @@ class Runtime:
             torch.distributed.destroy_process_group()
 
 
+SIGNS_OF_A_LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
+"""In what gloo and NCCL say; neither has an error of its own for it."""
+
+
+def peer_ended(error: Exception) -> bool:
+    """Whether a collective broke because another process is gone."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PEER)
+
+
 def batch_shares(schedule: ScheduleConfig, processes: int) -> tuple[int, int]:
     """Slices of a global batch for each process, and slices of a micro-batch; UsageError if they don't divide."""
     size, micro = schedule.batch_size, schedule.micro_batch_size
