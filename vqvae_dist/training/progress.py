@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_tools.console import CommandError, warn
+from data_tools.console import CommandError, describe, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import metrics_note
@@ -98,7 +98,7 @@ def note_end(session: Session, config: TrainConfig, progress: Progress | None, s
         else:
             write_summary(config, session, progress or Progress(), state, reason=reason)
     except (CommandError, OSError) as error:
-        warn(f"summary.json could not be written: {error}")
+        warn(f"the end of this run is not noted: {describe(error)}")
 
 
 def earlier_summary(session: Session) -> dict[str, Any] | None:
