@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vqvae_dist.files import append_whole, naming
 from vqvae_dist.json_files import BAD_TEXT
 
 Event = dict[str, Any]
@@ -48,8 +49,8 @@ class Ledger:
         lines = "".join(json.dumps({"time": now, **event}, allow_nan=False) + "\n" for event in events)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            with _locked(descriptor):
-                os.write(descriptor, (_line_end(descriptor) + lines).encode())
+            with naming(self.path), _locked(descriptor):
+                append_whole(descriptor, (_line_end(descriptor) + lines).encode())
         finally:
             os.close(descriptor)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 from jobs.folder import SweepFolder
+from vqvae_dist.code_version import code_version
 from vqvae_dist.files import staging_path, write_json
 
 PACKAGES = ("data_tools", "vqvae_dist", "jobs")
@@ -28,7 +28,7 @@ def take_snapshot(folder: SweepFolder) -> Path:
         copy = staged / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, copy)
-    write_json(staged / DONE, {"commit": _commit(), "files": len(files)})
+    write_json(staged / DONE, {"commit": code_version(), "files": len(files)})
     shutil.rmtree(target, ignore_errors=True)  # half of one, from a copy that was killed
     staged.rename(target)
     return target
@@ -54,15 +54,3 @@ def _source_files() -> dict[str, Path]:
             if path.suffix in SUFFIXES and "__pycache__" not in path.parts:
                 files[f"{package}/{path.relative_to(root)}"] = path
     return files
-
-
-def _commit() -> str:
-    """The commit of the code, with -dirty where it was edited; empty outside a checkout."""
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        answer = subprocess.run(
-            asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip()

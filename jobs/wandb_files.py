@@ -25,6 +25,9 @@ BLOCK = 32 * 1024
 HEAD = struct.Struct("<IHB")
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
+BEGINNING = 256 * 1024
+"""Bytes of a log within which it says which run it is of, and which attempt."""
+
 QUIET_S = 90.0
 """A log without an end that was not written for this long belongs to a dead process: a live one writes system
 metrics every 15 s."""
@@ -33,16 +36,20 @@ Record = Any
 """A protobuf message; its types are generated without annotations."""
 
 
+class TornError(Exception):
+    """The log ends, or is damaged, in the middle of a record."""
+
+
 def new_record(content: bytes = b"") -> Record:
-    """A record from its bytes; an empty one from none."""
+    """A record from its bytes, TornError where they are none; an empty one from none."""
+    from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
     messages: Any = wandb_internal_pb2
-    return messages.Record.FromString(content)
-
-
-class TornError(Exception):
-    """The log ends, or is damaged, in the middle of a record."""
+    try:
+        return messages.Record.FromString(content)
+    except DecodeError:
+        raise TornError from None
 
 
 def read_pieces(content: bytes) -> Iterator[bytes]:
@@ -89,13 +96,39 @@ def frame(records: Iterable[bytes], *, position: int = 0) -> bytes:
     return bytes(out)
 
 
+def read_records(content: bytes) -> tuple[list[Record], bool]:
+    """The whole records of a log, and whether it is torn, or damaged, behind them."""
+    records: list[Record] = []
+    try:
+        for piece in read_pieces(content):
+            records.append(new_record(piece))
+    except TornError:
+        return records, True
+    return records, False
+
+
+def run_of(records: Iterable[Record]) -> Record | None:
+    """What describes the run, among the records of a log."""
+    return next((record.run for record in records if record.HasField("run")), None)
+
+
+def logged_number(run: Record | None, key: str, default: int) -> int:
+    """A whole number that was logged as a setting of the run."""
+    settings = run.config.update if run else []
+    return next((int(json.loads(item.value_json)) for item in settings if item.key == key), default)
+
+
+EVERYTHING = -1
+"""What the client's own marker says to have been sent: it is empty."""
+
+
 @dataclass(frozen=True)
 class AttemptFolder:
     """What one attempt left for W&B."""
 
     path: Path
     started: str
-    """Local time, as YYYYMMDD_HHMMSS."""
+    """Local time, as YYYYMMDD_HHMMSS; a clock may go back."""
     run_id: str
     online: bool
     """The client sent it while it ran, as far as the network let it."""
@@ -109,13 +142,7 @@ class AttemptFolder:
     def content(self) -> tuple[list[Record], bool, int]:
         """Whole records, whether the log is torn behind them, and its size in bytes, all of one moment."""
         raw = self.log.read_bytes() if self.log.is_file() else b""
-        records, torn = [], False
-        try:
-            for piece in read_pieces(raw):
-                records.append(new_record(piece))
-        except TornError:
-            torn = True
-        return records, torn, len(raw)
+        return *read_records(raw), len(raw)
 
     @property
     def records(self) -> list[Record]:
@@ -130,7 +157,17 @@ class AttemptFolder:
     @cached_property
     def run(self) -> Record | None:
         """The record that describes the run; None where the process was killed before it was written."""
-        return next((record.run for record in self.records if record.HasField("run")), None)
+        return run_of(self.records)
+
+    @cached_property
+    def order(self) -> tuple[int, int, str]:
+        """Generation of the run, place among its attempts (-1 where the log does not say so), and then the clock."""
+        beginning = b""
+        if self.log.is_file():
+            with self.log.open("rb") as file:
+                beginning = file.read(BEGINNING)
+        run = run_of(read_records(beginning)[0])
+        return logged_number(run, "generation", -1), logged_number(run, "attempt.index", -1), self.started
 
     @property
     def ended(self) -> bool:
@@ -146,8 +183,7 @@ class AttemptFolder:
     @property
     def resume_step(self) -> int:
         """The step that this attempt went on from."""
-        settings = self.run.config.update if self.run else []
-        return next((int(json.loads(item.value_json)) for item in settings if item.key == "attempt.resume_step"), 0)
+        return logged_number(self.run, "attempt.resume_step", 0)
 
     @property
     def marker(self) -> Path:
@@ -157,10 +193,17 @@ class AttemptFolder:
     @property
     def sent(self) -> bool:
         """Everything in the log was sent."""
-        if not self.marker.is_file():
-            return False
-        size = self.marker.read_text().strip()
-        return not size or int(size) == self.log.stat().st_size
+        return self.marker.is_file() and self._sent_bytes in (EVERYTHING, self.log.stat().st_size)
+
+    @property
+    def marker_damaged(self) -> bool:
+        """The marker says nothing that it could say; the log then counts as not sent."""
+        return self.marker.is_file() and self._sent_bytes is None
+
+    @property
+    def _sent_bytes(self) -> int | None:
+        said = self.marker.read_bytes().strip()
+        return EVERYTHING if not said else int(said) if said.isdigit() and len(said) < 20 else None
 
     def mark_sent(self) -> None:
         """Note that everything that was read of the log is at the server."""
@@ -178,4 +221,9 @@ def find_attempts(wandb_folder: Path) -> dict[str, list[AttemptFolder]]:
         if name and path.is_dir() and not path.is_symlink():
             attempt = AttemptFolder(path, started=name[2], run_id=name[3], online=name[1] is None)
             attempts.setdefault(attempt.run_id, []).append(attempt)
-    return {run_id: sorted(found, key=lambda attempt: attempt.started) for run_id, found in sorted(attempts.items())}
+    return {run_id: in_order(found) for run_id, found in sorted(attempts.items())}
+
+
+def in_order(attempts: list[AttemptFolder]) -> list[AttemptFolder]:
+    """Attempts as they followed each other; no log is read of a single one."""
+    return sorted(attempts, key=lambda attempt: attempt.order) if len(attempts) > 1 else attempts

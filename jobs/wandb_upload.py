@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.console import CommandError, say, warn
-from jobs.wandb_files import AttemptFolder, Record, find_attempts, frame
+from jobs.wandb_files import AttemptFolder, Record, find_attempts, frame, in_order
 from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.wandb_server import STRAY_VARIABLES, ServerError, WandbServer
 
@@ -71,22 +71,26 @@ def wandb_folders(folder: Path) -> list[Path]:
 
 
 def find_runs(folder: Path) -> Iterator[WandbRun]:
-    """Every W&B run in a folder; no log is read unless it was written a moment ago."""
+    """Every W&B run in a folder; no log is read whole unless it was written a moment ago."""
     for path in wandb_folders(folder):
         found = find_attempts(path)
-        newest = max(found, key=lambda run_id: found[run_id][-1].started, default="")
+        newest = in_order([attempts[-1] for attempts in found.values()])[-1:]
         for run_id, attempts in found.items():
-            yield WandbRun(RunFolder(path.parent), run_id, attempts, attempts[-1].alive, newest=run_id == newest)
+            youngest = max(attempts, key=lambda attempt: attempt.started)  # its log may not say yet which one it is
+            alive = attempts[-1].alive or youngest.alive
+            yield WandbRun(RunFolder(path.parent), run_id, attempts, alive, newest=attempts[-1] in newest)
 
 
 def name_damage(run: WandbRun) -> None:
     """Say which logs of a run, that no process writes any more, are empty or torn."""
     for attempt in run.folders:
+        if attempt.marker_damaged:
+            warn(f"{attempt.marker}: damaged; what the server lacks of {attempt.log.name} is sent again")
         if attempt.run is None:
             warn(f"{attempt.log}: empty, its process was killed as it started; nothing in it to send")
         elif attempt.torn and not attempt.sent:
             count = len(attempt.records)
-            warn(f"{attempt.log}: cut in the middle of a record; the {count} whole ones before it are used")
+            warn(f"{attempt.log}: cut or damaged in a record; the {count} whole ones before it are used")
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from types import FrameType
 from typing import Any, cast
 
 from data_tools.arguments import COMPLETION, parse, print_completion
-from data_tools.console import UsageError, did_you_mean, run_command
+from data_tools.console import CommandError, UsageError, did_you_mean, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_io import Layer, compose, flatten, preset_layer, preset_names, toml_layer
-from vqvae_dist.run_folder import Attempt, OtherRankError
+from vqvae_dist.run_folder import Attempt, OtherRankError, PeerEndedError
 
 COMMANDS = {
     "train-vqvae": "train a VQ-VAE on packed slices",
@@ -93,6 +93,8 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
         stop_on_signals()
     try:
         state = run_command_line(arguments)
+    except PeerEndedError as error:
+        raise CommandError(str(error)) from error
     except (UsageError, OtherRankError) as error:
         if os.environ.get("RANK", "0") != "0":  # every process was asked the same; one answer is enough
             return error.status

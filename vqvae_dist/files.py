@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, fsynced, renamed."""
+"""Files that are whole or absent: written beside, fsynced, renamed; and lines that are appended whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,36 @@ def staging_path(path: Path) -> Path:
 def write_file(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` so that a reader sees the old file or the new one, whatever happens."""
     staged = staging_path(path)
+    with naming(path):
+        try:
+            write_synced(staged, content)
+            staged.replace(path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the system's errors name ``path``; a full disk names no file, and the one beside is nobody's affair."""
     try:
-        write_synced(staged, content)
-        staged.replace(path)
-    except BaseException:
-        staged.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        error.filename = str(path)
         raise
-    fsync_folder(path.parent)
+
+
+def append_whole(descriptor: int, content: bytes) -> None:
+    """Append all of ``content`` to a file, or raise OSError and leave it as long as it was."""
+    size, written = os.fstat(descriptor).st_size, 0
+    try:
+        while written < len(content):  # a disk that is nearly full takes a part of it without an error
+            written += os.write(descriptor, content[written:])
+    except OSError:
+        if os.fstat(descriptor).st_size == size + written:  # nobody else appended meanwhile
+            os.ftruncate(descriptor, size)
+        raise
 
 
 def write_synced(path: Path, content: bytes) -> None:

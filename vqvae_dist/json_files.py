@@ -16,6 +16,9 @@ from data_tools.console import CommandError
 BAD_TEXT = (ValueError, RecursionError)
 """What reading JSON or TOML raises: no such text (also not UTF-8), a number of thousands of digits, nested too deep."""
 
+MISSING = (FileNotFoundError, NotADirectoryError)
+"""What the system says where there is no such file; anything else it says may be otherwise in a minute."""
+
 Kind = type | tuple[type, ...]
 
 _NAMES: dict[Kind, str] = {
@@ -29,12 +32,17 @@ _NAMES: dict[Kind, str] = {
 NUMBER = (int, float)
 
 
+class UnreadableError(CommandError):
+    """A file could not be read now; what it holds is not known, and nothing may be concluded from it."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; CommandError names a file that holds none."""
+    """A JSON object from a file; CommandError names a file that holds none, UnreadableError one that can't be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CommandError(f"{path}: {error.strerror or error}") from None
+        kind = CommandError if isinstance(error, MISSING) else UnreadableError
+        raise kind(f"{path}: {error.strerror or error}") from None
     except BAD_TEXT:
         raise CommandError(f"{path}: damaged, not valid JSON") from None
     if not isinstance(value, dict):

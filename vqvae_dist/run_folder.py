@@ -62,6 +62,10 @@ class OtherRankError(CommandError):
     """The main process failed and has said why; the others end quietly."""
 
 
+class PeerEndedError(RuntimeError):
+    """Another process of the training is gone; it may have said why, or was killed and could not."""
+
+
 class OwnershipLostError(CommandError):
     """A newer attempt owns the run folder; this one must write nothing more."""
 
@@ -119,11 +123,12 @@ class RunFolder:
         """config.json; CommandError where there is no run or it is damaged."""
         if not self.config_file.is_file():
             raise CommandError(f"{self.path}: not a run folder (no config.json)")
-        values = read_sealed(self.config_file)
-        if "schema" not in values:
+        values = read_json(self.config_file)
+        if values.keys().isdisjoint({"schema", SEAL}):
             raise UsageError(f"{self.path}: not a run folder (config.json is another program's); give another folder")
-        if values["schema"] != SCHEMA:
+        if values.get("schema", SCHEMA) != SCHEMA:
             raise CommandError(f"{self.config_file}: schema {values['schema']}, this version reads {SCHEMA}")
+        values = unsealed(self.config_file, values)
         check_kinds(self.config_file, values, CONFIG_KINDS)
         return values
 
@@ -131,7 +136,7 @@ class RunFolder:
         """summary.json, or None before the first; CommandError where it is damaged."""
         if not self.summary_file.is_file():
             return None
-        values = read_sealed(self.summary_file)
+        values = unsealed(self.summary_file, read_json(self.summary_file), needed=False)
         check_kinds(self.summary_file, values, {"state": str})
         check_kinds(self.summary_file, values, SUMMARY_KINDS, optional=True)
         check_kinds(self.summary_file, values.get("best") or {}, BEST_KINDS, optional=True, within="best.")
@@ -141,18 +146,26 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line cut by a kill is left out, and damage is said aloud."""
         content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
-        if not self.metrics_agree():
-            warn(f"{self.metrics_file}: damaged, some of its rows are not those that training wrote")
+        self.check_metrics()
         return list(parse_rows(content.decode("utf-8", "replace")))
 
+    def check_metrics(self) -> bool:
+        """Whether metrics.jsonl is what training wrote, as far as is noted; say aloud where it is not."""
+        agree = self.metrics_agree()
+        if not agree:
+            warn(f"{self.metrics_file}: damaged, some of its rows are not those that training wrote")
+        return agree
+
     def metrics_agree(self) -> bool:
-        """Whether metrics.jsonl begins as summary.json noted it; True where nothing was noted."""
+        """Whether metrics.jsonl begins as summary.json noted it, undamaged; True where nothing was noted."""
         for _ in range(2):  # training may cut one file between our looks at the two
             content = self.metrics_file.read_bytes() if self.metrics_file.is_file() else b""
             try:
                 noted = (self.read_summary() or {}).get("metrics")
             except CommandError:
                 return True
+            if noted and noted.get("damaged"):
+                return False
             if not noted or metrics_note(content[: noted["bytes"]]) == noted:
                 return True
         return False
@@ -163,9 +176,10 @@ def run_name(config: Mapping[str, Any]) -> str:
     return f"{config['run_id']} generation {config['generation']}"
 
 
-def metrics_note(content: bytes) -> dict[str, Any]:
-    """What summary.json says of metrics.jsonl, that far: length and checksum."""
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+def metrics_note(content: bytes, *, damaged: bool = False) -> dict[str, Any]:
+    """What summary.json says of metrics.jsonl, that far: length, checksum, and that it was found damaged if it was."""
+    note = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {**note, "damaged": True} if damaged else note
 
 
 def parse_rows(text: str) -> Iterator[dict[str, Any]]:
@@ -183,11 +197,19 @@ def parse_rows(text: str) -> Iterator[dict[str, Any]]:
 
 def read_sealed(path: Path) -> dict[str, Any]:
     """A JSON object that was written with its checksum, without it; CommandError where they disagree."""
-    value = read_json(path)
-    seal = value.pop(SEAL, None)
-    if seal is not None and seal != seal_of(value):
+    return unsealed(path, read_json(path))
+
+
+def unsealed(path: Path, value: Mapping[str, Any], *, needed: bool = True) -> dict[str, Any]:
+    """``value``, read from ``path``, without its checksum; CommandError where that is wrong, or needed and absent."""
+    content = {key: part for key, part in value.items() if key != SEAL}
+    try:
+        fits = value[SEAL] == seal_of(content) if SEAL in value else not needed
+    except BAD_TEXT:  # NaN, which nobody seals
+        fits = False
+    if not fits:
         raise CommandError(f"{path}: damaged or edited, its content does not fit its checksum")
-    return value
+    return content
 
 
 class Ownership:

@@ -21,14 +21,16 @@ CASE = CASES["vqvae, 2 processes, accumulation"]
 TIMEOUT_S = 4
 
 
-def stop_at_a_step(run: RunFolder, processes: list[BaseProcess], rank: int) -> None:
-    """SIGSTOP a process in the middle of the training."""
+def stop_at_a_step(
+    run: RunFolder, processes: list[BaseProcess], rank: int, by: signal.Signals = signal.SIGSTOP
+) -> None:
+    """Stop a process in the middle of the training."""
     while not len(run.read_metrics()) >= 5:
         assert all(process.is_alive() for process in processes)
         time.sleep(0.01)
     pid = processes[rank].pid
     assert pid
-    os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, by)
 
 
 def slow(arguments: list[str]) -> None:
@@ -67,3 +69,16 @@ def test_a_process_that_is_killed_is_no_hang(tmp_path: Path, packed: Path) -> No
     run_through(CASE, packed, tmp_path, [Kill(phase="after a step", call=5)])
     assert "hangs" not in (tmp_path / "log").read_text()
     assert not (tmp_path / "run" / "stacks").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_is_left_says_in_a_line_that_another_ended(tmp_path: Path, packed: Path, rank: int) -> None:
+    run, log = RunFolder(tmp_path / "run"), tmp_path / "log"
+    processes = start(slow, arguments_of(CASE, packed, run.path), log=log, processes=2)
+    stop_at_a_step(run, processes, rank, signal.SIGKILL)
+    processes[1 - rank].join(60)
+    assert processes[1 - rank].exitcode == 1
+    said = "another process of this training ended (see its own message)"
+    assert log.read_text().splitlines()[-1] == f"error: {said}"
+    if rank == 1:
+        assert (run.read_summary() or {})["reason"] == said

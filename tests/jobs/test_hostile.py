@@ -16,6 +16,7 @@ from jobs.config import Profile
 from jobs.stages import run_stage
 from tests.damaged_json import VALUES, changed, damaged
 from tests.jobs.sweep_files import finish_run, make_sweep, write_sweep_file
+from vqvae_dist.files import write_sealed
 
 FUZZ = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -43,7 +44,7 @@ class Bench:
             finish_run(self.folder, member.run_id)
         run_stage(self.folder, self.plan, self.plan.pipeline[0], run=lambda _: "completed")
         self.first = self.folder.run(self.plan.members[0].run_id)
-        self.first.config_file.write_text(json.dumps(CONFIG))
+        write_sealed(self.first.config_file, CONFIG)
         self.kept = {path: path.read_bytes() for path in self.folder.path.rglob("*") if path.is_file()}
 
     def restore(self) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import resource
 import time
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from multiprocessing import get_context
 from pathlib import Path
@@ -79,6 +82,27 @@ def test_events_are_written_where_the_file_system_has_no_locks(tmp_path: Path, m
     ledger = Ledger(tmp_path / "events.jsonl")
     ledger.append("cancelled", unit="a", by="me")
     assert len(ledger.read()) == 1
+
+
+@contextlib.contextmanager
+def no_room_after(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond ``size`` bytes; the system writes what still fits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_events_that_do_not_fit_are_an_error_and_leave_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "events.jsonl")
+    ledger.append("cancelled", unit="a", by="me")
+    before = ledger.path.read_bytes()
+    events = [{"event": "cancelled", "unit": unit, "by": "me"} for unit in "bc"]
+    with no_room_after(len(before) * 2 + 9), pytest.raises(OSError, match=r"File too large: '.*events\.jsonl'"):
+        ledger.append_all(events)
+    assert ledger.path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

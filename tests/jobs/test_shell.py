@@ -22,6 +22,7 @@ from tests.jobs.sweep_files import make_sweep, write_sweep_file
 from tests.jobs.test_launch import SLURM
 from tests.jobs.test_report import Page, finished
 from tests.jobs.test_slurm_query import fake_program
+from vqvae_dist.files import write_sealed
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -162,7 +163,7 @@ def test_nothing_that_a_sweep_says_becomes_markup_or_a_request(tmp_path: Path, p
         run.summary_file.write_text(json.dumps({**summary, "state": "failed", "reason": NASTY, "final": {NASTY: 1.0}}))
         config = dict.fromkeys(("stage", "run_id", "fingerprint", "data_digest"), NASTY)
         config |= {"schema": 1, "generation": 0, "settings": {"tags": [NASTY]}, "resolved": {NASTY: 1}, "attempts": []}
-        run.config_file.write_text(json.dumps(config))
+        write_sealed(run.config_file, config)
     target = folder.pipeline(best["choice"])
     score = {"mean": NASTY, "ci95": [NASTY, NASTY]}
     evaluation = {"split": NASTY, "slices": NASTY, "subjects": NASTY, NASTY: score, "codebook": {NASTY: NASTY}}

@@ -15,6 +15,7 @@ from tests.jobs.sweep_files import GRID, finish_run, make_sweep
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import compose, to_json, toml_layer
 from vqvae_dist.data.codes_writer import write_attributes
+from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
 
 PIPELINE = """
@@ -56,9 +57,8 @@ class Line:
         stored |= {"schema": SCHEMA, "settings": to_json(config), "resolved": resolved}
         (target / "model").mkdir(parents=True, exist_ok=True)
         (target / "model" / "model.safetensors").write_text(json.dumps(stored))
-        (target / "config.json").write_text(
-            json.dumps(stored | {"data_digest": "of these codes", "stage": "train-pixelcnn", "attempts": []})
-        )
+        about = {"data_digest": "of these codes", "stage": "train-pixelcnn", "attempts": []}
+        write_sealed(target / "config.json", stored | about)
 
     def run(self) -> list[str]:
         """Run all stages; return the commands that were needed."""

@@ -17,9 +17,9 @@ from jobs.status import read_status
 from jobs.submit import Proposal, due_stages, propose
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep, write_sweep_file
 from tests.jobs.test_launch import SLURM, programs  # noqa: F401  (a fixture)
+from vqvae_dist.code_version import code_version
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import compose, toml_layer
-from vqvae_dist.training.runtime import code_version
 
 LOCAL = Profile(executor="local", array_parallelism=1)
 STAGES = '[pipeline]\nthen = ["extract-codes", "evaluate", "report"]\n'

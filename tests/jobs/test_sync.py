@@ -203,7 +203,7 @@ def test_damaged_logs_are_named_and_do_not_stop_the_rest(
     done = run_sync()
     assert done.returncode == 0
     assert f"{empty}: empty" in done.stderr
-    assert f"{torn}: cut in the middle of a record" in done.stderr
+    assert f"{torn}: cut or damaged in a record" in done.stderr
     assert "3 of 3" in done.stdout
     assert len(server.runs) == 2
     again = run_sync()

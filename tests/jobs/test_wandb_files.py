@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.wandb_files import BLOCK, HEADER, AttemptFolder, TornError, find_attempts, frame, new_record, read_pieces
 from jobs.wandb_merge import global_step, history_row, last_step, merge, merge_rows
+from jobs.wandb_upload import find_runs, name_damage
 
 RUN_ID = "0123abcd-01234567"
 SIZES = st.lists(st.sampled_from([0, 1, 100, BLOCK - 14, BLOCK - 8, BLOCK - 7, BLOCK, 3 * BLOCK]), max_size=6)
@@ -69,10 +70,12 @@ def history(step: int, **values: Any) -> Any:
     return record
 
 
-def start(resume_step: int) -> Any:
+def start(resume_step: int, **more: int) -> Any:
     record = new_record()
     record.run.run_id = RUN_ID
     record.run.config.update.add(key="attempt.resume_step", value_json=str(resume_step))
+    for key, value in more.items():
+        record.run.config.update.add(key=key.replace("__", "."), value_json=str(value))
     return record
 
 
@@ -114,6 +117,40 @@ def test_marker_counts_only_while_the_log_has_its_size(tmp_path: Path) -> None:
     assert not attempt.sent
     attempt.marker.write_text("")  # the client's own
     assert attempt.sent
+
+
+def test_attempts_follow_each_other_as_they_were_counted_whatever_the_clock_said(tmp_path: Path) -> None:
+    make_attempt(tmp_path, 3, start(0, attempt__index=0), history(1), history(2))
+    make_attempt(tmp_path, 2, start(1, attempt__index=1), history(2))  # the clock went back
+    make_attempt(tmp_path, 4, start(0))  # of before attempts were counted
+    assert [attempt.started[-1] for attempt in find_attempts(tmp_path)[RUN_ID]] == ["4", "3", "2"]
+
+
+def test_metrics_belong_to_the_newest_generation_whatever_the_clock_said(tmp_path: Path) -> None:
+    wandb = tmp_path / "wandb"
+    make_attempt(wandb, 5, start(0, generation=0))
+    later = make_attempt(wandb, 4, start(0, generation=1))
+    later.log.rename(later.path / "run-other.wandb")
+    later.path.rename(wandb / "offline-run-20260101_000004-other")
+    assert {run.id: run.newest for run in find_runs(tmp_path)} == {RUN_ID: False, "other": True}
+
+
+def test_a_record_that_is_none_ends_the_log_there(tmp_path: Path) -> None:
+    attempt = make_attempt(tmp_path, 1, start(0))
+    attempt.log.write_bytes(frame([start(0).SerializeToString(), b"\xff" * 9, start(0).SerializeToString()]))
+    assert (len(attempt.records), attempt.torn) == (1, True)
+
+
+@pytest.mark.parametrize("content", [b"yes", b"\xff\xfe", b"1e3", b"-5", b"9" * 5000])
+def test_a_damaged_marker_is_named_and_does_not_count(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt = make_attempt(tmp_path / "wandb", 1, start(0))
+    attempt.marker.write_bytes(content)
+    assert not attempt.sent
+    (run,) = find_runs(tmp_path)
+    name_damage(run)
+    assert f"{attempt.marker}: damaged" in capsys.readouterr().err
 
 
 def test_later_attempt_wins_and_cuts_what_it_did_again(tmp_path: Path) -> None:

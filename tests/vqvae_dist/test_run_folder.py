@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data_tools.console import CommandError
+from vqvae_dist.files import SEAL, write_sealed
 from vqvae_dist.json_files import read_json
-from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, OwnershipLostError, RunFolder, parse_rows
+from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA, Attempt, Ownership, OwnershipLostError, RunFolder, parse_rows
 
 
 def test_names_are_those_of_the_contract(tmp_path: Path) -> None:
@@ -28,6 +31,17 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
     run.config_file.write_text(json.dumps({"schema": SCHEMA + 1}))
     with pytest.raises(CommandError, match=f"schema {SCHEMA + 1}, this version reads {SCHEMA}"):
         run.read_config()
+
+
+@pytest.mark.parametrize("spoilt", [{}, {SEAL: 3}, {SEAL: "0" * 64}, {"sha257": "0" * 64}, {SEAL: "", "a": math.nan}])
+def test_settings_without_their_checksum_are_damaged(tmp_path: Path, spoilt: dict[str, Any]) -> None:
+    run = RunFolder(tmp_path)
+    values = {key: kind() for key, kind in CONFIG_KINDS.items() if isinstance(kind, type)}
+    run.config_file.write_text(json.dumps({"schema": SCHEMA, **values, **spoilt}))
+    with pytest.raises(CommandError, match=r"config\.json: damaged or edited"):
+        run.read_config()
+    write_sealed(run.config_file, {"schema": SCHEMA, **values})
+    assert run.read_config() == {"schema": SCHEMA, **values}
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b""])

@@ -2,12 +2,14 @@
 
 A checkpoint is a folder of safetensors and JSON with a manifest of checksums: staged, fsynced, renamed. ``latest``
 and ``best`` are small text files replaced by rename. A good one is deleted only after a newer one has been read back.
+Damage is what was read and is not what was written; what can't be read now ends the command and changes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,11 +29,14 @@ from vqvae_dist.files import (
     write_sealed,
     write_synced,
 )
-from vqvae_dist.json_files import read_json
+from vqvae_dist.json_files import MISSING, UnreadableError, read_json
 from vqvae_dist.run_folder import Ownership, RunFolder, read_sealed
 
 MANIFEST = "manifest.json"
 VALUES = "trainer.json"
+
+DAMAGED = "damaged-"
+"""Prefix of what was stepped over: kept until a checkpoint of its step or a later one stands."""
 
 Tensors = Mapping[str, Tensor]
 
@@ -67,8 +72,7 @@ class Checkpoints:
             self.run.checkpoints.mkdir(exist_ok=True)
             write_checkpoint(staged, step, parts, {"of": self.of, **values})
             owner.check()
-            if folder.exists():  # left by an attempt whose later steps were damaged
-                shutil.rmtree(folder)
+            remove(folder)  # left by an attempt whose later steps were damaged
             staged.rename(folder)
             fsync_folder(self.run.checkpoints)
             self._point(step, best)
@@ -80,6 +84,9 @@ class Checkpoints:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CommandError(f"{folder}: could not be written: {reason}; {kept}") from None
         self._prune(best)
+        for damaged, at in step_folders(self.run.checkpoints, prefix=DAMAGED).items():
+            if at <= step:
+                remove(damaged)
 
     def newest_step(self) -> int | None:
         """The step of the newest checkpoint that verifies; each damaged one is stepped over aloud."""
@@ -90,14 +97,17 @@ class Checkpoints:
             except DamagedError as error:
                 back = f"going back to step {steps[at + 1]}" if at + 1 < len(steps) else "starting from step 0"
                 warn(f"{error}, {back}")
+            except UnreadableError as error:
+                raise CommandError(
+                    f"{error}; nothing was deleted: the same command goes on once it can be read"
+                ) from None
             else:
                 return step
         return None
 
     def steps(self) -> list[int]:
         """Steps of all checkpoint folders, newest first."""
-        found = self.run.checkpoints.glob("step_*") if self.run.checkpoints.is_dir() else ()
-        return sorted((int(path.name.removeprefix("step_")) for path in found), reverse=True)
+        return sorted(step_folders(self.run.checkpoints).values(), reverse=True)
 
     def load(self, step: int) -> Checkpoint:
         """Read the checkpoint of ``step``, which verified."""
@@ -112,11 +122,13 @@ class Checkpoints:
     def settle(self, step: int, *, best: int | None) -> None:
         """Make the folder what it was right after ``step`` was saved, whenever a kill came since; step -1: empty.
 
-        Later checkpoints, damaged and stepped over, are deleted.
+        Later checkpoints, damaged and stepped over, are put aside.
         """
-        for later in self.steps():
+        for folder, later in step_folders(self.run.checkpoints).items():
             if later > step:
-                shutil.rmtree(self.run.checkpoint(later))
+                aside = folder.with_name(f"{DAMAGED}{folder.name}")
+                remove(aside)
+                folder.rename(aside)
         if step < 0:
             for name in ("latest", "best"):
                 (self.run.checkpoints / name).unlink(missing_ok=True)
@@ -134,6 +146,24 @@ class Checkpoints:
         for step in self.steps()[self.keep_last :]:
             if step != best:
                 shutil.rmtree(self.run.checkpoint(step), ignore_errors=True)
+
+
+def step_folders(checkpoints: Path, *, prefix: str = "") -> dict[Path, int]:
+    """What stands under a checkpoint's name, behind ``prefix``, and its step; other names are somebody else's."""
+    try:
+        names = sorted(path.name for path in checkpoints.iterdir())
+    except FileNotFoundError:
+        return {}
+    found = {name: re.fullmatch(rf"{prefix}step_([0-9]{{8}}|[1-9][0-9]{{8,}})", name) for name in names}
+    return {checkpoints / name: int(match[1]) for name, match in found.items() if match}
+
+
+def remove(path: Path) -> None:
+    """Delete a folder, a file or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], values: Mapping[str, Any]) -> None:
@@ -161,7 +191,7 @@ def on_cpu(tensors: Tensors) -> dict[str, Tensor]:
 def verify_checkpoint(folder: Path, *, of: str) -> None:
     """Raise DamagedError unless every file of the manifest, and no other, is there with its size and checksum.
 
-    ``of`` names the run whose checkpoint it should be.
+    ``of`` names the run whose checkpoint it should be. UnreadableError where that can't be told now.
     """
     try:
         manifest = read_json(folder / MANIFEST)
@@ -178,8 +208,12 @@ def verify_checkpoint(folder: Path, *, of: str) -> None:
             raise DamagedError(f"{folder}: holds another step")
         if values["of"] != of:
             raise DamagedError(f"{folder}: a checkpoint of another run, {values['of']}")
-    except (OSError, CommandError, KeyError, TypeError) as error:
+    except UnreadableError:
+        raise
+    except (*MISSING, CommandError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{folder / MANIFEST}: checksum mismatch or unreadable ({error})") from None
+    except OSError as error:
+        raise UnreadableError(f"{error.filename or folder}: {error.strerror or error}") from None
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

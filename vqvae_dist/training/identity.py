@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from data_tools.console import UsageError, warn
-from vqvae_dist.config import TrainConfig
-from vqvae_dist.config_io import changed_settings, fingerprint, run_id, to_json
+from data_tools.console import CommandError, UsageError, warn
+from vqvae_dist.code_version import code_version
+from vqvae_dist.config import STAGES, TrainConfig
+from vqvae_dist.config_io import Layer, changed_settings, compose, fingerprint, run_id, to_json
+from vqvae_dist.json_files import Kind, check_kinds
 from vqvae_dist.run_folder import SCHEMA, Attempt, RunFolder
 from vqvae_dist.training.libraries import library_versions
-from vqvae_dist.training.runtime import Precision, code_version
+from vqvae_dist.training.runtime import Precision
+
+RESOLVED_KINDS: dict[str, Kind] = {"milestones": list, "warmup": int}
+ATTEMPT_KINDS: dict[str, Kind] = {"code": str, "libraries": dict, "processes": int, "threads": int, "device": str}
 
 
 def new_identity(
@@ -44,6 +51,8 @@ def continued_identity(
     run: RunFolder, stored: dict[str, Any], config: TrainConfig, *, stage: str, digest: str
 ) -> dict[str, Any]:
     """config.json of a run that goes on; UsageError names each setting that may not change."""
+    believed_config(run.config_file, stored)
+    check_kinds(run.config_file, stored["resolved"], {"mixed": str}, within="resolved.")
     different = changed_settings(stored, config)
     if stored["stage"] != stage:
         different.insert(0, f"stage {stored['stage']} -> {stage}")
@@ -59,6 +68,25 @@ def continued_identity(
     if stored["settings"]["schedule"]["micro_batch_size"] != config.schedule.micro_batch_size:
         resolved.pop("micro_batch_size", None)  # found too large or small enough by an earlier attempt
     return {**stored, "settings": to_json(config), "resolved": resolved, "fingerprint": print_of}
+
+
+def believed_config(source: Path, stored: Mapping[str, Any]) -> TrainConfig:
+    """The settings in a run's config.json, or W&B's copy of it; CommandError where they are not those it began with."""
+    check_kinds(source, stored["resolved"], RESOLVED_KINDS, within="resolved.")
+    check_kinds(source, stored["resolved"], {"micro_batch_size": int}, optional=True, within="resolved.")
+    for attempt in stored["attempts"]:
+        if not isinstance(attempt, dict):
+            raise CommandError(f"{source}: damaged, an attempt is not an object")
+        check_kinds(source, attempt, ATTEMPT_KINDS, optional=True, within="attempts.")
+    if stored["stage"] not in STAGES:
+        raise CommandError(f"{source}: damaged, or of another version: stage {stored['stage']}")
+    try:
+        config = compose(STAGES[stored["stage"]], Layer(str(source), stored["settings"]))
+    except UsageError as error:
+        raise CommandError(f"{error}; damaged, or of another version") from None
+    if fingerprint(config, stored["data_digest"], resolved=stored["resolved"]) != stored["fingerprint"]:
+        raise CommandError(f"{source}: its settings do not fit its fingerprint {stored['fingerprint'][:8]}; edited?")
+    return config
 
 
 def attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
@@ -77,6 +105,6 @@ def attempt_record(attempt: Attempt, processes: int) -> dict[str, Any]:
 
 def show_code_change(attempts: list[dict[str, Any]]) -> None:
     """Warn where the newest attempt runs other code than the one before."""
-    codes = [attempt["code"] for attempt in attempts[-2:] if attempt["code"]]  # empty where it is not known
+    codes = [attempt["code"] for attempt in attempts[-2:] if attempt.get("code")]  # empty where it is not known
     if len(set(codes)) > 1:
         warn(f"this run was trained with code {codes[0]} before, and goes on with {codes[1]}")

@@ -13,7 +13,7 @@ import yaml
 from data_tools.console import CommandError, UsageError
 from vqvae_dist.config import STAGES
 from vqvae_dist.config_io import flatten, nest
-from vqvae_dist.json_files import BAD_TEXT
+from vqvae_dist.json_files import BAD_TEXT, check_kinds
 
 NEEDED = ("stage", "run_id", "fingerprint", "data_digest", "resolved.milestones", "resolved.warmup")
 
@@ -50,6 +50,7 @@ def read_logged_config(file: Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in flat]
     if missing or not isinstance(flat["stage"], str) or flat["stage"] not in STAGES:
         raise UsageError(f"{file}: not the config of a run of ours, without {', '.join(missing) or 'a known stage'}")
+    check_kinds(file, flat, dict.fromkeys(("fingerprint", "data_digest"), str))
     names = flatten(STAGES[flat["stage"]]()).keys()
     settings = {key: value for key, value in flat.items() if key in names}
     settings |= {f"optim.{name}": flat[f"resolved.{name}"] for name in ("milestones", "warmup")}

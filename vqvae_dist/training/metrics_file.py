@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vqvae_dist.files import write_file
+from vqvae_dist.files import append_whole, naming, write_file
 from vqvae_dist.json_files import BAD_TEXT
 
 SYNC_EVERY_S = 2.0
@@ -29,6 +29,8 @@ class MetricsFile:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._failure: OSError | None = None
         self._file = path.open("ab", buffering=0)
         self._dirty = False
         self._closed = threading.Event()
@@ -36,9 +38,16 @@ class MetricsFile:
         self._syncing.start()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write a row of values that JSON knows (see ``json_number``)."""
+        """Write a row of values that JSON knows (see ``json_number``).
+
+        Raises:
+            OSError: The row can't be written, and nothing of it was; or earlier ones could not be made durable.
+        """
         line = json.dumps(row, allow_nan=False)
-        self._file.write(f"{line}\n".encode())
+        with naming(self._path):
+            if self._failure:
+                raise self._failure
+            append_whole(self._file.fileno(), f"{line}\n".encode())
         self._dirty = True
 
     def close(self) -> None:
@@ -46,14 +55,18 @@ class MetricsFile:
         self._closed.set()
         self._syncing.join()
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with naming(self._path), self._file:
+                os.fsync(self._file.fileno())
 
     def _sync_regularly(self) -> None:
         while not self._closed.wait(SYNC_EVERY_S):
             if self._dirty:
                 self._dirty = False  # before fsync: a row that comes meanwhile makes it dirty again
-                os.fsync(self._file.fileno())
+                try:
+                    os.fsync(self._file.fileno())
+                except OSError as error:
+                    self._failure = error
+                    return
 
 
 def json_number(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_tools.console import CommandError, warn
+from data_tools.console import CommandError, describe, warn
 from vqvae_dist.config import ScheduleConfig, TrainConfig
 from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import metrics_note
@@ -29,6 +29,8 @@ class Progress:
     skipped: int = 0
     windows: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    metrics_damaged: bool = False
+    """Rows up to this step were found to be others than were written; a checksum of them as they are would hide it."""
 
     @property
     def slices_per_second(self) -> float | None:
@@ -91,18 +93,34 @@ def write_summary(config: TrainConfig, session: Session, progress: Progress, sta
         "memory_gb": round(session.runtime.peak_memory() / 1e9, 3),
         "precision": precision.mixed,
         "compile": precision.compile,
-        "metrics": metrics_note(rows),
+        "metrics": metrics_note(rows, damaged=progress.metrics_damaged),
         **more,
     }
     write_sealed(session.run.summary_file, content)
     return content
 
 
-def note_end(session: Session, config: TrainConfig, progress: Progress, state: str, reason: str) -> None:
-    """Record in summary.json why the run did not complete, unless a newer attempt owns the folder."""
+def note_end(session: Session, config: TrainConfig, progress: Progress | None, state: str, reason: str) -> None:
+    """Record in summary.json why the run did not complete, unless a newer attempt owns the folder.
+
+    Without ``progress`` it could not be opened: what summary.json said of it stays.
+    """
     try:
         assert session.owner is not None
         session.owner.check()
-        write_summary(config, session, progress, state, reason=reason)
+        earlier = None if progress else earlier_summary(session)
+        if earlier:
+            write_sealed(session.run.summary_file, {**earlier, "state": state, "reason": reason})
+        else:
+            write_summary(config, session, progress or Progress(), state, reason=reason)
     except (CommandError, OSError) as error:
-        warn(f"summary.json could not be written: {error}")
+        warn(f"the end of this run is not noted: {describe(error)}")
+
+
+def earlier_summary(session: Session) -> dict[str, Any] | None:
+    """What an earlier attempt at this run left as summary.json; None where it is not there or is no help."""
+    try:
+        summary = session.run.read_summary() or {}
+    except CommandError:
+        return None
+    return summary if summary.get("run_id") == session.identity["run_id"] else None

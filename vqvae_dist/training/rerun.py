@@ -11,9 +11,9 @@ from tyro.conf import Positional, arg
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
-from vqvae_dist.config_io import Layer, compose, fingerprint, merge
+from vqvae_dist.config_io import Layer, compose, flatten, merge
 from vqvae_dist.run_folder import Attempt, RunFolder
-from vqvae_dist.training.identity import attempt_record
+from vqvae_dist.training.identity import attempt_record, believed_config
 from vqvae_dist.training.logged_config import read_logged_config
 from vqvae_dist.training.runtime import default_threads
 
@@ -30,16 +30,14 @@ def rerun(run: Annotated[Positional[Path], arg(metavar="RUN")], /, *, output_dir
         output_dir: the new run's folder.
     """
     stored = read_logged_config(run) if run.is_file() else RunFolder(run).read_config()
-    source = str(run if run.is_file() else RunFolder(run).config_file)
+    source = run if run.is_file() else RunFolder(run).config_file
     if output_dir.resolve() == run.resolve():
         raise UsageError(f"--output-dir {output_dir} is the run itself; give another folder")
-    settings = merge(stored["settings"], {"output_dir": str(output_dir)})
-    config = compose(STAGES[stored["stage"]], Layer(source, settings))
-    if list(config.milestones) != stored["resolved"]["milestones"]:  # shares of the steps it was first started with
-        settings = merge(settings, {"optim": {name: stored["resolved"][name] for name in ("milestones", "warmup")}})
-        config = compose(STAGES[stored["stage"]], Layer(source, settings))
-    if fingerprint(config, stored["data_digest"]) != stored["fingerprint"]:
-        raise CommandError(f"{source}: its settings do not fit its fingerprint {stored['fingerprint'][:8]}; edited?")
+    config, resolved = believed_config(source, stored), stored["resolved"]
+    changes: dict[str, Any] = {"output_dir": str(output_dir)}
+    if (list(config.milestones), config.warmup) != (resolved["milestones"], resolved["warmup"]):
+        changes["optim"] = {name: resolved[name] for name in ("milestones", "warmup")}  # shares of the first steps
+    config = compose(STAGES[stored["stage"]], Layer(str(source), merge(stored["settings"], changes)))
     for mismatch in mismatches(stored):
         warn(mismatch)
     ended = _train(config, stored)
@@ -68,24 +66,27 @@ def _check_data(path: str, digest: str, stored: dict[str, Any]) -> None:
 
 
 def mismatches(stored: dict[str, Any]) -> list[str]:
-    """Differences between a run's last attempt and this process that may change the result, a line each."""
+    """Differences between a run's attempts and this process that may change the result, a line each."""
     default_threads()
-    then, now = stored["attempts"][-1], attempt_record(Attempt(), int(os.environ.get("WORLD_SIZE", "1")))
-    found = [
-        f"{name} {then.get('libraries', {}).get(name, 'unknown')} then, {version} now"
-        for name, version in now["libraries"].items()
-        if then.get("libraries", {}).get(name) != version
-    ]
-    found += [
-        f"{name} {then.get(name, 'unknown')} then, {now[name]} now"
-        for name in ("processes", "threads", "device")
-        if then.get(name) != now[name]
-    ]
+    now = flatten(attempt_record(Attempt(), int(os.environ.get("WORLD_SIZE", "1"))))
+    attempts = [flatten(attempt) for attempt in stored["attempts"]] or [{}]
+    found = []
+    for name in [*(key for key in now if key.startswith("libraries.")), "processes", "threads", "device"]:
+        then = {str(attempt.get(name, UNKNOWN)): None for attempt in attempts}  # in the order of the attempts
+        if list(then) != [str(now[name])]:
+            found.append(f"{name.removeprefix('libraries.')} {' and '.join(then)} then, {now[name]} now")
     if micro := stored["resolved"].get("micro_batch_size"):
         found.append(f"micro-batches of {micro} then, after memory ran out; those of the settings now")
-    if then.get("code") != now["code"] or "-dirty" in now["code"]:
-        found.append(f"code {then.get('code') or 'unknown'} then, {now['code'] or 'unknown'} now")
+    codes = {attempt.get("code") or UNKNOWN: None for attempt in attempts}
+    if list(codes) != [now["code"]] or "-dirty" in now["code"]:
+        found.append(f"code {' and '.join(codes)} then, {now['code']} now")
+    if earlier := attempts[0].get("resume_step"):  # of W&B, which holds the newest attempt only
+        found.append(f"it went on from step {earlier} then, and of the attempts before that nothing is known")
     return found
+
+
+UNKNOWN = "unknown"
+"""What an attempt does not say of itself."""
 
 
 def _name_other_choices(stored: dict[str, Any], output_dir: Path) -> None:

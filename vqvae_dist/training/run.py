@@ -6,15 +6,19 @@ from collections.abc import Callable
 
 from data_tools.console import CommandError, first_line, say, warn
 from vqvae_dist.config import TrainConfig
+from vqvae_dist.run_folder import PeerEndedError
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.finale import show_result
 from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
-from vqvae_dist.training.progress import Progress, note_end, write_summary
+from vqvae_dist.training.progress import note_end, write_summary
+from vqvae_dist.training.runtime import peer_ended
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 from vqvae_dist.training.state import restore
 from vqvae_dist.training.stop import stop_requested
 from vqvae_dist.training.tracking import Tracker
+
+PEER_ENDED = "another process of this training ended (see its own message)"
 
 
 def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> str:
@@ -22,7 +26,7 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     run, runtime = session.run, session.runtime
     if session.completed:
         if runtime.is_main:
-            check_metrics(session)
+            run.check_metrics()
             say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
         runtime.close()
         return "completed"
@@ -39,13 +43,16 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
             loop.announce(warning)
     except Exception as error:
         state = "stopped" if broken_off(error) else "failed"
-        progress = loop.progress if loop else Progress()
+        lost = runtime.processes > 1 and peer_ended(error)
         if session.owner:
-            note_end(session, config, progress, state, str(error))
+            note_end(session, config, loop.progress if loop else None, state, PEER_ENDED if lost else str(error))
+        if state == "failed" and lost:
+            raise PeerEndedError(PEER_ENDED) from error
         if state == "failed":
             raise
         if runtime.is_main:
-            warn(f"stopped in step {progress.step} ({first_line(error)}); the same command goes on from its checkpoint")
+            at = f"in step {loop.progress.step}" if loop else "before the first step"
+            warn(f"stopped {at} ({first_line(error)}); the same command goes on from its checkpoint")
     finally:
         runtime.close()
         if loop:
@@ -69,7 +76,8 @@ def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], 
     checkpoints = Checkpoints(session.run, keep_last=config.checkpoint.keep_last, of=session.name)
     progress = restore(stage, checkpoints, session)
     if session.owner:
-        check_metrics(session)
+        agree = session.run.check_metrics()
+        progress.metrics_damaged = progress.step > 0 and (progress.metrics_damaged or not agree)
         write_summary(config, session, progress, "running")  # it says which rows count before others are cut
     tracker = Tracker(
         session.run,
@@ -80,9 +88,3 @@ def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], 
         active=session.runtime.is_main,
     )
     return Loop(config, session, stage, checkpoints, tracker, progress)
-
-
-def check_metrics(session: Session) -> None:
-    """Say aloud where metrics.jsonl is not what earlier attempts wrote; nothing is computed from it."""
-    if not session.run.metrics_agree():
-        warn(f"{session.run.metrics_file}: damaged, some of its rows are not those that training wrote")

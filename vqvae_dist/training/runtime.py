@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import subprocess
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,6 +125,15 @@ class Runtime:
             torch.distributed.destroy_process_group()
 
 
+SIGNS_OF_A_LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
+"""In what gloo and NCCL say; neither has an error of its own for it."""
+
+
+def peer_ended(error: Exception) -> bool:
+    """Whether a collective broke because another process is gone."""
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PEER)
+
+
 def batch_shares(schedule: ScheduleConfig, processes: int) -> tuple[int, int]:
     """Slices of a global batch for each process, and slices of a micro-batch; UsageError if they don't divide."""
     size, micro = schedule.batch_size, schedule.micro_batch_size
@@ -185,20 +192,6 @@ def compiler_works() -> bool:
         return bool((compiled(torch.zeros(8, device=device)) == 1).all())
     except Exception:  # whatever the toolchain raises, the answer is no; the training then runs uncompiled
         return False
-
-
-def code_version() -> str:
-    """The git commit of this code, with ``-dirty`` where it was edited; empty outside a checkout."""
-    folder = Path(__file__).parent
-    snapshot = folder.parents[1] / "snapshot.json"  # a sweep runs a copy of the code, which knows what it is of
-    if snapshot.is_file():
-        return str(json.loads(snapshot.read_text())["commit"])
-    try:
-        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        answer = subprocess.run(asked, cwd=folder, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip()
 
 
 def default_threads() -> None:

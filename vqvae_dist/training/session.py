@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from data_tools.console import CommandError, UsageError, say, warn
+from data_tools.console import CommandError, UsageError, warn
 from vqvae_dist.config import ScheduleConfig, TrainConfig
 from vqvae_dist.files import STAGING, write_sealed
 from vqvae_dist.run_folder import Attempt, OtherRankError, Ownership, RunFolder, run_name
-from vqvae_dist.training.checkpoint import exported_step
+from vqvae_dist.training.checkpoint import exported_step, step_folders
+from vqvae_dist.training.generations import KEPT_BY_FRESH, next_generation, set_aside
 from vqvae_dist.training.identity import attempt_record, continued_identity, new_identity, show_code_change
 from vqvae_dist.training.memory import largest_divisor, smaller_micro_batch
 from vqvae_dist.training.runtime import (
@@ -27,11 +27,6 @@ from vqvae_dist.training.runtime import (
     default_threads,
     resolve_precision,
 )
-
-OLD_RUNS = "previous"
-"""Subfolder where ``--fresh`` keeps earlier generations of a run."""
-
-KEPT_BY_FRESH = {OLD_RUNS, "wandb", "owner.json"}
 
 
 @dataclass(frozen=True)
@@ -138,17 +133,17 @@ def _open_run(
     run: RunFolder, config: TrainConfig, *, stage: str, digest: str, work: float, fresh: bool, attempt: Attempt
 ) -> tuple[dict[str, Any], Ownership | None]:
     """What config.json will hold, and the right to write the run; None for a run that is completed already."""
-    stored = run.read_config() if run.config_file.is_file() else None
+    stored = _stored(run, fresh=fresh)
     if stored and not fresh:
         identity = continued_identity(run, stored, config, stage=stage, digest=digest)
         check_precision(identity["resolved"]["mixed"])
         summary = _summary(run, stored)
         ended = summary.get("state") == "completed"
-        completed = ended and int(summary["step"]) >= config.schedule.steps
+        completed = ended and (summary.get("step") or 0) >= config.schedule.steps
         completed = completed and exported_step(run, stored["run_id"]) is not None
-        if ended and not completed and not any(run.checkpoints.glob("step_*")):
+        if ended and not completed and not step_folders(run.checkpoints):
             raise UsageError(
-                f"{run.path}: completed at step {summary['step']}, and its checkpoints are gone (pruned?): it cannot "
+                f"{run.path}: completed, and its checkpoints are gone (pruned?): it cannot "
                 "go on; --fresh trains it anew and keeps it aside"
             )
         return identity, None if completed else Ownership(run, attempt)
@@ -159,8 +154,21 @@ def _open_run(
     run.path.mkdir(parents=True, exist_ok=True)
     owner = Ownership(run, attempt)  # before anything moves: an older attempt must not write into the new run
     if fresh:
-        set_aside(run, int(stored["generation"]) if stored else earlier_generations(run))
-    return new_identity(config, precision, stage=stage, digest=digest, generation=earlier_generations(run)), owner
+        set_aside(run, int(stored["generation"]) if stored else None)
+    return new_identity(config, precision, stage=stage, digest=digest, generation=next_generation(run)), owner
+
+
+def _stored(run: RunFolder, *, fresh: bool) -> dict[str, Any] | None:
+    """config.json; None before the first, and where it is damaged but ``fresh`` puts it aside anyway."""
+    if not run.config_file.is_file():
+        return None
+    try:
+        return run.read_config()
+    except CommandError as error:
+        if not fresh:
+            raise
+        warn(f"{error}; put aside as it is")
+        return None
 
 
 def _summary(run: RunFolder, stored: dict[str, Any]) -> dict[str, Any]:
@@ -185,27 +193,3 @@ def _refuse_foreign(run: RunFolder) -> None:
             f"{run.path}: holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}) and no "
             "config.json of a run; give another --output-dir, or --fresh to move them into previous/"
         )
-
-
-def earlier_generations(run: RunFolder) -> int:
-    """How many earlier runs ``--fresh`` has kept in this folder."""
-    kept = run.path / OLD_RUNS
-    return len(list(kept.iterdir())) if kept.is_dir() else 0
-
-
-def set_aside(run: RunFolder, generation: int) -> None:
-    """Move what a run left into its ``previous`` subfolder.
-
-    config.json goes last: after a kill the folder is still the old run, and ``--fresh`` takes the rest away.
-    """
-    left = sorted(
-        (path for path in run.path.iterdir() if path.name not in KEPT_BY_FRESH),
-        key=lambda path: path == run.config_file,
-    )
-    if not left:
-        return
-    target = run.path / OLD_RUNS / str(generation)
-    target.mkdir(parents=True, exist_ok=True)
-    for path in left:
-        shutil.move(path, target / path.name)
-    say(f"the earlier run is kept in {target}")

@@ -7,8 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_tools.console import say
-from vqvae_dist.training.checkpoint import Checkpoint, Checkpoints, export_model, exported_step
+from data_tools.console import say, warn
+from vqvae_dist.training.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    DamagedError,
+    export_model,
+    exported_step,
+    verify_checkpoint,
+)
 from vqvae_dist.training.progress import Progress
 from vqvae_dist.training.runtime import Runtime
 from vqvae_dist.training.session import Session
@@ -115,9 +122,14 @@ def repair_export(stage: Stage, checkpoints: Checkpoints, session: Session, prog
     if progress.best is None:
         return
     step = int(progress.best["step"])
-    if exported_step(session.run, session.identity["run_id"]) == step or not session.run.checkpoint(step).is_dir():
+    if exported_step(session.run, session.identity["run_id"]) == step:
         return
     assert session.owner is not None
+    try:
+        verify_checkpoint(session.run.checkpoint(step), of=session.name)
+    except DamagedError as error:
+        warn(f"{error}; the best weights, of step {step}, can't be exported to {session.run.model} again")
+        return
     best = checkpoints.load(step)
     prefix = "module."
     weights = best.tensors["model"]

@@ -132,7 +132,13 @@ def dashboard_config(
     """Settings and facts as flat dotted keys; each list also as text (``_str``), which W&B's plots can order."""
     attempts = identity.get("attempts") or [{}]
     facts = {key: value for key, value in identity.items() if key not in ("settings", "attempts")}
-    this_attempt = {**attempts[-1], "job": attempt.job, "number": attempt.number, "resume_step": resume_step}
+    this_attempt = {
+        **attempts[-1],
+        "index": len(attempts) - 1,
+        "job": attempt.job,
+        "number": attempt.number,
+        "resume_step": resume_step,
+    }
     in_steps = {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
     flat = flatten(to_json(config)) | in_steps | flatten(facts) | flatten(this_attempt, "attempt.")
     twins = {f"{key}_str": "-".join(map(str, value)) for key, value in flat.items() if isinstance(value, list)}

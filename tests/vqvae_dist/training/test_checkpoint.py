@@ -13,6 +13,7 @@ import torch
 from data_tools.console import CommandError
 from tests.vqvae_dist.training.parts import flip_a_bit, parts_of
 from vqvae_dist.run_folder import Attempt, Ownership, OwnershipLostError, RunFolder
+from vqvae_dist.training import checkpoint
 from vqvae_dist.training.checkpoint import Checkpoints
 
 VALUES = {"progress": {"step": 0}, "scaler": {}}
@@ -127,6 +128,60 @@ def test_damaged_checkpoints_are_dropped_before_training_goes_on(
     assert checkpoints.steps() == [1]
     save(2)
     assert checkpoints.newest_step() == 2
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["latest", "step_00000001", "step_00000002"]
+
+
+def test_a_damaged_checkpoint_is_kept_until_one_of_its_step_stands(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]
+) -> None:
+    save(4)
+    for _ in range(2):  # damaged again after it was trained again
+        flip_a_bit(run.checkpoint(4) / "model.safetensors")
+        checkpoints.settle(-1, best=None)
+        save(3)
+        assert (run.checkpoints / "damaged-step_00000004" / "manifest.json").is_file()
+        save(4)
+        assert not (run.checkpoints / "damaged-step_00000004").exists()
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "trainer.json", "manifest.json"])
+def test_a_checkpoint_that_can_not_be_read_now_is_no_damage(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], file: str
+) -> None:
+    save(1)
+    save(2)
+    path = run.checkpoint(2) / file
+    path.unlink()
+    path.symlink_to(path.name)  # reading it is an error of the system, whoever reads
+    with pytest.raises(CommandError, match=rf"{file}: {os.strerror(errno.ELOOP)}; nothing was deleted"):
+        checkpoints.newest_step()
+
+
+def test_an_error_of_the_disk_without_a_name_gets_one(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    save(1)
+    monkeypatch.setattr(checkpoint, "sha256_file", fail)
+    with pytest.raises(CommandError, match=r"step_00000001: Input/output error; nothing was deleted"):
+        checkpoints.newest_step()
+
+
+def test_what_only_resembles_a_checkpoint_is_left_alone(
+    run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    for name in ("step_00000006.bak", "step_6", "step_000000006", "notes"):
+        (run.checkpoints / name).mkdir()
+    (run.checkpoints / "step_00000003").write_text("a file")
+    assert checkpoints.newest_step() == 1
+    assert "going back to step 1" in capsys.readouterr().err
+    checkpoints.settle(1, best=1)
+    save(3)
+    assert checkpoints.steps() == [3, 1]
+    assert (run.checkpoints / "step_00000006.bak").is_dir()
 
 
 def test_what_a_kill_left_undone_after_the_rename_is_done(
@@ -147,7 +202,7 @@ def test_a_run_without_a_good_checkpoint_points_nowhere(
 ) -> None:
     save(1, best=1)
     checkpoints.settle(-1, best=None)
-    assert list(run.checkpoints.iterdir()) == []
+    assert [path.name for path in run.checkpoints.iterdir()] == ["damaged-step_00000001"]
 
 
 def test_left_overs_of_a_kill_are_cleared(run: RunFolder, checkpoints: Checkpoints, save: Callable[..., None]) -> None:

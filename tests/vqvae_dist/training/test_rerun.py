@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from data_tools.console import CommandError, UsageError
 from tests.kills.harness import differences
 from tests.phantoms import write_packed
 from tests.processes import command, finish, start
+from tests.trainings import outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Ended, Trainer
+from vqvae_dist.code_version import code_version
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose
 from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import Attempt
+from vqvae_dist.training.identity import attempt_record
 from vqvae_dist.training.logged_config import read_logged_config
+from vqvae_dist.training.rerun import mismatches
 from vqvae_dist.training.tracking import dashboard_config
 
 
@@ -41,6 +46,15 @@ def test_a_run_trained_again_is_equal_bit_for_bit(trainer: Trainer) -> None:
     assert ended.status == 0, ended.text
     assert "the same data" in ended.text
     assert differences(trainer.run.path, trainer.folder / "again") == []
+
+
+def test_a_run_that_was_extended_keeps_the_warmup_it_began_with(trainer: Trainer) -> None:
+    changes = {"optim.milestones": [5], "optim.warmup": 0.5}
+    trainer({**changes, "schedule.steps": 8})
+    trainer({**changes, "schedule.steps": 12})
+    ended = again(trainer, trainer.run.path)
+    assert ended.status == 0, ended.text
+    assert worst_difference(outcome(trainer.run.path), outcome(trainer.folder / "again"))[0] == 0
 
 
 @pytest.mark.parametrize("kind", ["api.json", "config.yaml"])
@@ -81,6 +95,24 @@ def test_every_mismatch_is_named(trainer: Trainer) -> None:
         "warning: mixed bf16 then, no now: not bit-equal",
     ):  # fmt: skip
         assert line in ended.text
+
+
+def test_every_attempt_counts_and_what_is_unknown_is_a_mismatch() -> None:
+    attempt = attempt_record(Attempt(), 1) | {"code": "abc"}
+    early = attempt | {"code": "", "libraries": {**attempt["libraries"], "numpy": "1.0"}, "processes": 4}
+    del early["device"]
+    stored = {"resolved": {}, "attempts": [early, attempt, attempt]}
+    numpy, code, device = version("numpy"), code_version(), attempt["device"]
+    assert mismatches(stored) == [
+        f"numpy 1.0 and {numpy} then, {numpy} now", "processes 4 and 1 then, 1 now",
+        f"device unknown and {device} then, {device} now", f"code unknown and abc then, {code} now",
+    ]  # fmt: skip
+    assert f"code unknown then, {code} now" in mismatches({"resolved": {}, "attempts": []})
+
+
+def test_of_a_run_that_went_on_wandb_knows_the_end_only() -> None:
+    stored = {"resolved": {}, "attempts": [{**attempt_record(Attempt(), 1), "resume_step": 40}]}
+    assert mismatches(stored)[-1].startswith("it went on from step 40 then")
 
 
 def test_other_data_is_an_error(trainer: Trainer) -> None:

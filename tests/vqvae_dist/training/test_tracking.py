@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from tests.wandb_server.client import Client
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose
 from vqvae_dist.run_folder import Attempt, RunFolder
+from vqvae_dist.training import metrics_file
 from vqvae_dist.training.metrics_file import MetricsFile, cut_after
 from vqvae_dist.training.tracking import MAX_BINS, Tracker, dashboard_config, np_histogram, wandb_id
 from vqvae_dist.training.wandb_writer import Writer, best_of
@@ -111,6 +115,42 @@ def test_closing_twice_is_closing(tmp_path: Path) -> None:
     metrics.close()
 
 
+def test_a_row_that_the_disk_took_in_part_is_an_error_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.append({"global_step": 1})
+    write, room = os.write, [5]
+
+    def nearly_full(descriptor: int, content: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[: room.pop()])
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
+        metrics.append({"global_step": 2})
+    metrics.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"global_step": 1}\n'
+
+
+def test_rows_that_do_not_reach_the_disk_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fsync(_: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(metrics_file, "SYNC_EVERY_S", 0.01)
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fsync)
+        metrics.append({"global_step": 1})
+        assert failed.wait(10)
+        metrics._syncing.join()
+    with pytest.raises(OSError, match=r"Input/output error: '.*metrics\.jsonl'"):
+        metrics.append({"global_step": 2})
+    metrics.close()
+
+
 def test_picture_of_floats_is_refused_instead_of_shown_black(tmp_path: Path) -> None:
     tracker = make_tracker(tmp_path)
     with pytest.raises(TypeError, match="uint8"):
@@ -145,6 +185,7 @@ def test_dashboard_config_has_dotted_keys_and_twins_of_lists() -> None:
     assert (shown["optim.milestones"], shown["optim.milestones_str"]) == ([50, 90], "50-90")
     assert shown["tracking.tags_str"] == "x-y"
     assert (shown["resolved.mixed"], shown["attempt.code"]) == ("bf16", "second")
+    assert shown["attempt.index"] == 1
     assert (shown["attempt.job"], shown["attempt.number"], shown["attempt.resume_step"]) == ("12", 3, 40)
     assert shown["optim.lr"] == make_config().optim.lr
     assert not any(isinstance(value, dict) for value in shown.values())
