@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,8 +54,11 @@ def note(line: str) -> None:
 
 
 def say(message: str) -> None:
-    """Print one plain line on stdout at once."""
-    print(printable(message), flush=True)
+    """Print one plain line on stdout at once, around a progress bar if one is drawn on the same terminal."""
+    if _live_console is not None and sys.stdout.isatty():
+        _live_console.out(printable(message), highlight=False)
+    else:
+        print(printable(message), flush=True)
 
 
 def printable(text: str) -> str:
@@ -120,13 +124,25 @@ def did_you_mean(given: str, known: Sequence[str]) -> str:
 
 def progress(items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:
     """Yield ``items`` and show how far it is on stderr: a bar on a terminal, a line every 10 s in a log."""
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        yield from _with_bar(items, total, label)
-    else:
+    if not _draws_bars():
         yield from _with_lines(items, total, label)
+        return
+    with progress_bar(total=total, label=label) as moved_to:
+        for done, item in enumerate(items, 1):
+            yield item
+            moved_to(done)
 
 
-def _with_bar(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
+def _draws_bars() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def progress_bar(*, total: int | None, label: str) -> Iterator[Callable[[int], None]]:
+    """Draw a bar on stderr where that is a terminal, nothing elsewhere; what is given moves it to so many done."""
+    if not _draws_bars():
+        yield lambda done: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -139,9 +155,10 @@ def _with_bar(items: Iterable[T], total: int | None, label: str) -> Iterator[T]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(label, total=total)
         _live_console = console
         try:
-            yield from bar.track(items, total=total, description=label)
+            yield lambda done: bar.update(task, completed=done)
         finally:
             _live_console = None
 

@@ -1,8 +1,3 @@
-import contextlib
-import os
-import pty
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -11,6 +6,7 @@ from tyro.conf import Positional, arg
 
 from data_tools.arguments import parse
 from data_tools.console import UsageError
+from tests.terminal import on_a_terminal
 
 
 @dataclass(frozen=True)
@@ -112,19 +108,10 @@ def test_everything_that_is_missing_is_named_without_its_help() -> None:
 
 @pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_help_on_a_terminal_has_colours_unless_no_color_is_set(environment: dict[str, str], coloured: bool) -> None:
-    above, below = pty.openpty()
-    clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
-    command = [sys.executable, "-m", "data_tools", "info", "--help"]
-    with subprocess.Popen(command, stdout=below, env=clean | environment) as shown:
-        os.close(below)
-        text = b""
-        with contextlib.suppress(OSError):  # how a terminal ends
-            while part := os.read(above, 4096):
-                text += part
-    os.close(above)
-    assert shown.returncode == 0
-    assert b"packed file" in text
-    assert (b"\x1b[" in text) == coloured
+    status, text = on_a_terminal(["data_tools", "info", "--help"], environment)
+    assert status == 0
+    assert "packed file" in text
+    assert ("\x1b[" in text) == coloured
 
 
 def test_help_is_printed_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:

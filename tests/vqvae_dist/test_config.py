@@ -13,31 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.console import UsageError
+from tests.vqvae_dist.layers import make
 from vqvae_dist import config as settings
-from vqvae_dist.config import STAGES, OptimConfig, PixelCNNConfig, TrainConfig, VQVAEConfig, to_steps
+from vqvae_dist.config import STAGES, OptimConfig, PixelCNNConfig, VQVAEConfig, to_steps
 from vqvae_dist.config_io import (
-    ADDED_KEYS,
-    FREE_KEYS,
     Layer,
-    changed_settings,
     compose,
-    fingerprint,
     flatten,
     merge,
     nest,
     preset_layer,
     preset_names,
-    result_settings,
-    run_id,
     to_json,
     toml_layer,
 )
-
-DIGEST = "d" * 64
-
-
-def make(*layers: dict[str, Any], kind: type[Any] = VQVAEConfig) -> Any:
-    return compose(kind, *(Layer("test", nest(values)) for values in layers))
 
 
 @pytest.mark.parametrize(
@@ -209,77 +198,6 @@ def test_settings_are_frozen() -> None:
 def test_json_and_back_is_the_same() -> None:
     config = make({"optim.milestones": [10, 20], "tracking.tags": ["a"], "model.quantizer.kind": "gradient"})
     assert compose(VQVAEConfig, Layer("config.json", to_json(config))) == config
-
-
-def test_free_keys_exist() -> None:
-    known = set(flatten(VQVAEConfig())) | set(flatten(PixelCNNConfig()))
-    assert known >= FREE_KEYS
-
-
-def test_a_setting_younger_than_a_run_is_taken_as_it_trained() -> None:
-    assert ADDED_KEYS.items() <= flatten(to_json(VQVAEConfig())).items()
-    old, new = make({}), make({"loss.edges": 0.1})
-    settings = {key: value for key, value in flatten(to_json(old)).items() if key not in ADDED_KEYS}
-    stored = {"settings": nest(settings), "resolved": {"milestones": list(old.milestones)}}
-    assert changed_settings(stored, old) == []
-    assert changed_settings(stored, new) == ["loss.edges 0.0 -> 0.1"]
-    stored = {"settings": to_json(new), "resolved": {"milestones": list(new.milestones)}}
-    assert changed_settings(stored, old) == ["loss.edges 0.1 -> 0.0"]
-    assert fingerprint(old, DIGEST) != fingerprint(new, DIGEST)
-
-
-def test_fingerprint_and_run_id_are_pinned() -> None:
-    """They name folders and W&B runs: a change here orphans what people have trained."""
-    config = make({"optim.lr": 3e-4, "optim.milestones": [6000, 10000], "schedule.steps": 12000})
-    assert run_id(config, DIGEST) == "lr3e-4_ms6k-10k_2a97d9dd"
-    assert fingerprint(config, DIGEST).startswith("2a97d9dd")
-
-
-def test_readable_part_of_the_run_id() -> None:
-    def readable(**values: Any) -> str:
-        return run_id(make({"schedule.steps": 2000, **values}), DIGEST).rsplit("_", 1)[0]
-
-    assert readable(**{"optim.lr": 2.5e-3, "optim.milestones": []}) == "lr2.5e-3_msnone"
-    assert readable(**{"optim.lr": 1e-2, "optim.milestones": [1500, 1600]}) == "lr1e-2_ms1500-1600"
-    assert readable(**{"optim.milestones": [0.5]}) == "lr1e-3_ms1k"
-
-
-def another(value: Any) -> Any:
-    """A value of the same type."""
-    if isinstance(value, bool):
-        return not value
-    return f"{value}x" if isinstance(value, str) else value / 2 + 0.1 if isinstance(value, float) else value + 3
-
-
-@pytest.mark.parametrize("kind", STAGES.values())
-def test_fingerprint_changes_with_every_setting_but_the_free_ones(kind: type[TrainConfig]) -> None:
-    base = fingerprint(kind(), DIGEST)
-    flat = flatten(to_json(kind()))
-    other: dict[str, Any] = {
-        "data.train_split": "all", "data.validate_split": "train", "data.preload": "scratch", "data.augment": "flip",
-        "model.norm": "layer", "model.upsample": "nearest", "model.downsample": 8, "model.kernel": 5,
-        "model.dilations": [1], "model.quantizer.kind": "gradient", "model.quantizer.distance": "cosine",
-        "model.quantizer.init": "data", "model.quantizer.gradient": "rotation", "data.crop": 8,
-        "optim.betas": [0.8, 0.9], "optim.milestones": [7], "optim.warmup": 5, "precision.mixed": "bf16",
-        "precision.compile": "on", "tracking.mode": "offline", "tracking.tags": ["x"],
-        "checkpoint.best_metric": f"min validate/{'mse' if kind is VQVAEConfig else 'bits_per_code'}",
-    }  # fmt: skip
-    for key, value in flat.items():
-        changed = other.get(key, (not value) if isinstance(value, bool) else None)
-        if changed is None:
-            changed = (
-                f"{value}x" if isinstance(value, str) else value / 2 + 0.1 if isinstance(value, float) else value + 3
-            )
-        new = compose(kind, Layer("test", nest({key: changed})))
-        assert (fingerprint(new, DIGEST) == base) == (key in FREE_KEYS), key
-    assert fingerprint(kind(), "e" * 64) != base
-
-
-def test_a_share_and_the_steps_it_stands_for_are_one_run() -> None:
-    share = make({"schedule.steps": 200, "optim.milestones": [0.5], "optim.warmup": 0.1})
-    steps = make({"schedule.steps": 200, "optim.milestones": [100], "optim.warmup": 20})
-    assert fingerprint(share, DIGEST) == fingerprint(steps, DIGEST)
-    assert result_settings(share) == result_settings(steps)
 
 
 @given(st.floats(0.0001, 0.9999), st.integers(1, 10**6))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from data_tools.console import CommandError, say, warn
+from data_tools.console import CommandError, progress_bar, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
@@ -51,13 +53,16 @@ class Loop:
 
     def run(self) -> str:
         """Train to the end; return ``completed``, ``stopped`` or OUT_OF_MEMORY, the same on every process."""
+        steps = self.config.schedule.steps
+        shown = progress_bar(total=steps, label="training") if self.session.owner else nullcontext()
         try:
-            return self.train()
+            with shown as moved_to:
+                return self.train(moved_to)
         except OutOfMemoryError:
             return OUT_OF_MEMORY
 
-    def train(self) -> str:
-        """Step after step; return ``completed`` or ``stopped``."""
+    def train(self, moved_to: Callable[[int], None] | None = None) -> str:
+        """Step after step, each told to ``moved_to``; return ``completed`` or ``stopped``."""
         schedule, progress = self.config.schedule, self.progress
         self.write_summary("running")
         batches = self.stage.batches(range(progress.step, schedule.steps))
@@ -69,6 +74,8 @@ class Loop:
             self.window.add(time.monotonic() - began, waited, shape=tuple(batch[0].shape))
             self.count_skipped(report)
             progress.step += 1
+            if moved_to:
+                moved_to(progress.step)
             if report.warning:
                 self.announce(report.warning)
             self.step_edge(report)

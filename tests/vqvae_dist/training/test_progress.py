@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.terminal import on_a_terminal
+from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.config import ScheduleConfig
 from vqvae_dist.training.progress import Progress, progress_line
 
@@ -16,3 +18,11 @@ def test_the_last_two_minutes_are_counted_in_seconds(step: int, left: str) -> No
 def test_a_value_of_0_is_shown_and_one_that_there_is_not_is_left_out() -> None:
     values = {"train/loss": 0.0, "validate/ssim": 0.0, "validate/ssim_foreground": None, "validate/psnr": 3.0}
     assert progress_line(Progress(step=1), ScheduleConfig(steps=2), values) == "step 1/2  loss 0  ssim 0"
+
+
+def test_a_training_on_a_terminal_draws_a_bar_around_its_lines(trainer: Trainer) -> None:
+    status, text = on_a_terminal(["vqvae_dist", *trainer.arguments({})], {"COLUMNS": "100"})
+    assert status == 0, text
+    assert "training " in text
+    assert "8/8" in text
+    assert "completed 8 steps in" in text
