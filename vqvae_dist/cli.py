@@ -95,8 +95,10 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
         state = run_command_line(arguments)
     except PeerEndedError as error:
         raise CommandError(str(error)) from error
-    except (UsageError, OtherRankError) as error:
-        if os.environ.get("RANK", "0") != "0":  # every process was asked the same; one answer is enough
+    except OtherRankError as error:
+        return error.status
+    except UsageError as error:
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # its machine's first process was asked the same, and answers
             return error.status
         raise
     return 0 if state == "completed" else 1

@@ -85,8 +85,11 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
     assert (config.schedule.steps, config.schedule.log_every, config.model.hidden) == (70, 9, 32)
 
 
-def test_only_one_of_several_processes_complains() -> None:
-    environment = {**os.environ, "RANK": "1"}
+@pytest.mark.parametrize(("local_rank", "complains"), [("1", False), ("0", True)])
+def test_one_process_of_each_machine_complains(local_rank: str, complains: bool) -> None:
+    environment = {**os.environ, "RANK": "3", "LOCAL_RANK": local_rank}
     command = [sys.executable, "-m", "vqvae_dist", "train-vqvae", "--optim.lr", "-1"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ("optim.lr must be positive" in ended.stderr) == complains
+    assert bool(ended.stderr) == complains
