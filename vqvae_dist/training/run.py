@@ -42,8 +42,8 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
             loop = open_loop(config, session, build)
             loop.announce(warning)
     except Exception as error:
-        state = "stopped" if broken_off(error) else "failed"
         lost = runtime.processes > 1 and peer_ended(error)
+        state = "stopped" if broken_off(error) and not lost else "failed"
         if session.owner:
             note_end(session, config, loop.progress if loop else None, state, PEER_ENDED if lost else str(error))
         if state == "failed" and lost:
