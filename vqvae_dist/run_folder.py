@@ -107,6 +107,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def animation_file(self) -> Path:
+        """The pictures of a completed training as a GIF."""
+        return self.path / "animation.gif"
+
+    @property
     def images(self) -> Path:
         """Folder of ``step_00000500.png``."""
         return self.path / "images"

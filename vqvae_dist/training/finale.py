@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from data_tools.console import describe, warn
+from contextlib import suppress
+
+from data_tools.console import CommandError, describe, warn
 from vqvae_dist.animation import frames_of, write_gif
 from vqvae_dist.pictures import save_picture
+from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 from vqvae_dist.training.tracking import Tracker
+
+
+def make_up(run: RunFolder) -> None:
+    """Write the animation of a completed training that was killed before it had one."""
+    if not run.animation_file.exists():
+        with suppress(CommandError, OSError):  # no pictures were taken, or are there any more
+            write_gif(run.animation_file, frames_of(run.path))
 
 
 def show_result(stage: Stage, session: Session, tracker: Tracker, *, step: int) -> None:
@@ -17,9 +27,8 @@ def show_result(stage: Stage, session: Session, tracker: Tracker, *, step: int) 
     """
     run = session.run
     try:
-        animation = run.path / "animation.gif"
-        write_gif(animation, frames_of(run.path))
-        tracker.animation(step, "images/animation", animation)
+        write_gif(run.animation_file, frames_of(run.path))
+        tracker.animation(step, "images/animation", run.animation_file)
         for name, picture in stage.finale(run.model / "model.safetensors").items():
             save_picture(run.path / f"{name}.png", picture)
             tracker.picture(step, f"images/{name}", picture)

@@ -8,7 +8,7 @@ from data_tools.console import CommandError, first_line, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.run_folder import PeerEndedError
 from vqvae_dist.training.checkpoint import Checkpoints
-from vqvae_dist.training.finale import show_result
+from vqvae_dist.training.finale import make_up, show_result
 from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
 from vqvae_dist.training.progress import note_end, write_summary
 from vqvae_dist.training.runtime import peer_ended
@@ -26,6 +26,8 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     run, runtime = session.run, session.runtime
     if session.completed:
         if runtime.is_main:
+            Checkpoints(run, keep_last=config.checkpoint.keep_last, of=session.name).clear_staging()
+            make_up(run)
             run.check_metrics()
             say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
         runtime.close()

@@ -54,6 +54,15 @@ def test_the_same_command_on_a_completed_run_says_so(trainer: Trainer) -> None:
     assert {path: path.stat().st_mtime_ns for path in trainer.run.path.rglob("*") if path.is_file()} == before
 
 
+def test_what_a_kill_kept_a_completed_run_from_is_made_up(trainer: Trainer) -> None:
+    trainer()
+    whole = trainer.run.animation_file.read_bytes()
+    trainer.run.animation_file.rename(trainer.run.path / ".staging-0-animation.gif")
+    assert trainer().status == 0
+    assert trainer.run.animation_file.read_bytes() == whole
+    assert not list(trainer.run.path.glob(".staging-*"))
+
+
 def test_more_steps_extend_a_run_as_if_it_had_been_that_long(trainer: Trainer, tmp_path: Path, packed: Path) -> None:
     milestones = {"optim.milestones": [6]}
     trainer(milestones)
