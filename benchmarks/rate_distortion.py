@@ -201,6 +201,7 @@ def draw(rows: dict[str, Any], target: Path) -> None:
             line = sorted(curve([p for p in row["points"] if p.get("downsample", 0) == factor], "ssim_foreground"))
             label = f"{name}, downsample {factor}" if factor else name
             axes.plot(*zip(*line, strict=True), marker="o", markersize=3, label=label)
+    axes.set_xlim(left=0.01)  # a series that collapsed costs nothing
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     target.parent.mkdir(parents=True, exist_ok=True)
