@@ -41,7 +41,7 @@ test-lowest:
 	$(VENV)-lowest/bin/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
 
 coverage: install-test
-	$(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py \
+	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py \
 	    --cov --cov-config=setup.cfg --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 lint: install-test

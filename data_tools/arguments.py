@@ -67,6 +67,9 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
     return parsed() if is_function else parsed
 
 
+HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
+"""The last line of each program's usage."""
+
 COMPLETION = "--tyro-print-completion"
 SHELLS = ("bash", "zsh", "tcsh")
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from data_tools.arguments import COMPLETION, parse, print_completion
+from data_tools.arguments import COMPLETION, HELP, parse, print_completion
 from data_tools.console import run_command
 from data_tools.settings import PackSettings, PhantomSettings
 
@@ -54,8 +54,6 @@ COMMANDS = {"phantom": PhantomSettings, "pack": PackSettings, "info": Info, "ver
 
 AnyCommand: Any = reduce(or_, (Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()))
 """For tyro; what ``--help`` and a wrong command are answered from."""
-
-HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
 
 
 def run(arguments: list[str]) -> None:

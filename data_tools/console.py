@@ -138,10 +138,10 @@ def _draws_bars() -> bool:
 
 
 @contextmanager
-def progress_bar(*, total: int | None, label: str) -> Iterator[Callable[[int], None]]:
+def progress_bar(*, total: int | None, label: str, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Draw a bar on stderr where that is a terminal, nothing elsewhere; what is given moves it to so many done."""
     if not _draws_bars():
-        yield lambda done: None
+        yield lambda now: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -155,10 +155,10 @@ def progress_bar(*, total: int | None, label: str) -> Iterator[Callable[[int], N
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(label, total=total, completed=done)
         _live_console = console
         try:
-            yield lambda done: bar.update(task, completed=done)
+            yield lambda now: bar.update(task, completed=now)
         finally:
             _live_console = None
 

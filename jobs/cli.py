@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from data_tools.arguments import COMPLETION, parse, print_completion
+from data_tools.arguments import COMPLETION, HELP, parse, print_completion
 from data_tools.console import UsageError, run_command
 
 COMMANDS = {
@@ -20,8 +20,6 @@ COMMANDS = {
     "prune": "delete what is not needed any more",
     "run": "train inside an allocation: srun ... python -m jobs run -- train-vqvae ...",
 }
-
-HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

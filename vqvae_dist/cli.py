@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-from data_tools.arguments import COMPLETION, parse, print_completion
+from data_tools.arguments import COMPLETION, HELP, parse, print_completion
 from data_tools.console import CommandError, UsageError, did_you_mean, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_io import Layer, compose, flatten, preset_layer, preset_names, toml_layer
@@ -186,6 +186,6 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "COMMAND --help shows its settings; --debug with any command shows tracebacks instead of messages.",
+            HELP,
         ]
     )

@@ -8,15 +8,17 @@ from data_tools.console import CommandError, describe, warn
 from vqvae_dist.animation import frames_of, write_gif
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.run_folder import RunFolder
+from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage
 from vqvae_dist.training.tracking import Tracker
 
 
-def make_up(run: RunFolder) -> None:
-    """Write the animation of a completed training that was killed before it had one."""
-    if not run.animation_file.exists():
-        with suppress(CommandError, OSError):  # no pictures were taken, or are there any more
+def make_up(run: RunFolder, checkpoints: Checkpoints) -> None:
+    """Clear what a kill left half-written in a completed training, and write the animation that it kept it from."""
+    with suppress(CommandError, OSError):  # no pictures are there, or the folder may only be read
+        checkpoints.clear_staging()
+        if not run.animation_file.exists():
             write_gif(run.animation_file, frames_of(run.path))
 
 

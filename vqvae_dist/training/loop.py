@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -53,15 +53,19 @@ class Loop:
 
     def run(self) -> str:
         """Train to the end; return ``completed``, ``stopped`` or OUT_OF_MEMORY, the same on every process."""
-        steps = self.config.schedule.steps
-        shown = progress_bar(total=steps, label="training") if self.session.owner else nullcontext()
         try:
-            with shown as moved_to:
+            with self.progress_bar() as moved_to:
                 return self.train(moved_to)
         except OutOfMemoryError:
             return OUT_OF_MEMORY
 
-    def train(self, moved_to: Callable[[int], None] | None = None) -> str:
+    def progress_bar(self) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar from where the run goes on to its end, drawn by one process."""
+        if not self.session.owner:
+            return nullcontext(lambda done: None)
+        return progress_bar(total=self.config.schedule.steps, label="training", done=self.progress.step)
+
+    def train(self, moved_to: Callable[[int], None]) -> str:
         """Step after step, each told to ``moved_to``; return ``completed`` or ``stopped``."""
         schedule, progress = self.config.schedule, self.progress
         self.write_summary("running")
@@ -74,8 +78,7 @@ class Loop:
             self.window.add(time.monotonic() - began, waited, shape=tuple(batch[0].shape))
             self.count_skipped(report)
             progress.step += 1
-            if moved_to:
-                moved_to(progress.step)
+            moved_to(progress.step)
             if report.warning:
                 self.announce(report.warning)
             self.step_edge(report)

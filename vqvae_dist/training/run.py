@@ -26,8 +26,7 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
     run, runtime = session.run, session.runtime
     if session.completed:
         if runtime.is_main:
-            Checkpoints(run, keep_last=config.checkpoint.keep_last, of=session.name).clear_staging()
-            make_up(run)
+            make_up(run, Checkpoints(run, keep_last=config.checkpoint.keep_last, of=session.name))
             run.check_metrics()
             say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
         runtime.close()
