@@ -18,7 +18,6 @@ from vqvae_dist.json_files import BAD_TEXT, check_kinds
 NEEDED = ("stage", "run_id", "fingerprint", "data_digest", "resolved.milestones", "resolved.warmup")
 
 
-# YAML in which 1e-05 is a number, as its writers mean it; YAML 1.1 asks for a point.
 _Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
 
 
@@ -30,7 +29,9 @@ def _compose_without_aliases(loader: Any, parent: Any, index: Any) -> Any:
 
 
 _Loader.compose_node = _compose_without_aliases
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+e[-+]?\d+$", re.I), list("-+0123456789"))
+
+_POINTLESS = re.compile(r"[-+]?\d+e[-+]?\d+", re.IGNORECASE)
+"""Numbers like 1e-05, which YAML 1.1 reads as text for want of a point. A commit may look like one too."""
 
 
 def read_logged_config(file: Path) -> dict[str, Any]:
@@ -51,12 +52,20 @@ def read_logged_config(file: Path) -> dict[str, Any]:
     if missing or not isinstance(flat["stage"], str) or flat["stage"] not in STAGES:
         raise UsageError(f"{file}: not the config of a run of ours, without {', '.join(missing) or 'a known stage'}")
     check_kinds(file, flat, dict.fromkeys(("fingerprint", "data_digest"), str))
-    names = flatten(STAGES[flat["stage"]]()).keys()
-    settings = {key: value for key, value in flat.items() if key in names}
+    names = flatten(STAGES[flat["stage"]]())
+    settings = {key: _numbers_as_in(names[key], value) for key, value in flat.items() if key in names}
     settings |= {f"optim.{name}": flat[f"resolved.{name}"] for name in ("milestones", "warmup")}
     attempt = {key.removeprefix("attempt."): value for key, value in flat.items() if key.startswith("attempt.")}
     facts = {key: value for key, value in flat.items() if key not in names and not key.startswith("attempt.")}
     return {**nest(facts), "settings": nest(settings), "attempts": [nest(attempt)]}
+
+
+def _numbers_as_in(default: Any, value: Any) -> Any:
+    """``value`` of a setting, with numbers where its ``default`` has numbers."""
+    if isinstance(default, tuple) and isinstance(value, list):
+        return [_numbers_as_in(default[0], one) for one in value] if default else value
+    is_number = isinstance(default, int | float) and isinstance(value, str) and _POINTLESS.fullmatch(value)
+    return float(value) if is_number else value
 
 
 def _is_wrapped(value: Any) -> bool:

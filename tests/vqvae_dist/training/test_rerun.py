@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,11 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path, trainer: Trainer) -
     trainer()
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump({key: {"value": value} for key, value in logged(trainer).items()}))
-    file.write_text(file.read_text().replace("optim.lr:\n  value: 0.002", "optim.lr:\n  value: 2e-05"))
-    assert read_logged_config(file)["settings"]["optim"]["lr"] == 2e-05
+    text = file.read_text().replace("optim.lr:\n  value: 0.002", "optim.lr:\n  value: 2e-05")
+    file.write_text(re.sub(r"attempt\.code:\n  value: .*", "attempt.code:\n  value: 2e2636315754", text))
+    read = read_logged_config(file)
+    assert read["settings"]["optim"]["lr"] == 2e-05
+    assert read["attempts"][0]["code"] == "2e2636315754"  # a commit that looks like a number
 
 
 def test_every_mismatch_is_named(trainer: Trainer) -> None:
