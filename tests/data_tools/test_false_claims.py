@@ -26,7 +26,7 @@ from tests.data_tools.slices import read_first
 def test_what_is_no_packed_file_is_named(prepare: Callable[[Path], object], words: str, copy: Path) -> None:
     prepare(copy)
     with pytest.raises(CommandError, match=words) as caught:
-        SliceReader(copy).groups  # noqa: B018
+        read_first(SliceReader(copy))
     assert str(caught.value).startswith(f"{copy}: ")
 
 
