@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, warn
 from vqvae_dist.files import write_file
 from vqvae_dist.pictures import Picture
 from vqvae_dist.run_folder import RunFolder, run_name
@@ -26,14 +26,20 @@ def frames_of(run: Path) -> list[Picture]:
 
 
 def step_pictures(run: Path) -> dict[int, Picture]:
-    """Read the pictures of a run by step, in order; CommandError where there are none or one is damaged."""
+    """Read the pictures of a run by step, in order, and name those that are gone.
+
+    CommandError where there are none, or one is damaged.
+    """
     if not run.is_dir():
         raise CommandError(f"{run}: no such run folder; a training makes one as its --output-dir")
     folder = RunFolder(run).images
     whose = run_name(RunFolder(run).read_config())
+    noted = (RunFolder(run).read_summary() or {}).get("pictures") or []
     found = {int(name[1]): path for path in folder.glob("*.png") if (name := re.fullmatch(r"step_(\d+)", path.stem))}
     if not found:
         raise CommandError(f"{folder}: no pictures yet; training takes them every schedule.image_every steps")
+    if gone := [step for step in noted if step not in found]:
+        warn(f"{folder}: of the pictures that training took, {len(gone)} are gone: steps {', '.join(map(str, gone))}")
     pictures = {step: _read(found[step], step, whose) for step in sorted(found)}
     first = next(iter(pictures.values())).shape
     for step, picture in pictures.items():

@@ -40,6 +40,7 @@ SUMMARY_KINDS: dict[str, Kind] = {
     "slices_per_second": NUMBER,
     "best": dict,
     "final": dict,
+    "pictures": list,
     "reason": str,
 }
 BEST_KINDS: dict[str, Kind] = {"metric": str, "value": NUMBER, "step": int}
@@ -141,7 +142,7 @@ class RunFolder:
         """summary.json, or None before the first; CommandError where it is damaged."""
         if not self.summary_file.is_file():
             return None
-        values = unsealed(self.summary_file, read_json(self.summary_file), needed=False)
+        values = read_sealed(self.summary_file)
         check_kinds(self.summary_file, values, {"state": str})
         check_kinds(self.summary_file, values, SUMMARY_KINDS, optional=True)
         check_kinds(self.summary_file, values.get("best") or {}, BEST_KINDS, optional=True, within="best.")
@@ -205,11 +206,11 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return unsealed(path, read_json(path))
 
 
-def unsealed(path: Path, value: Mapping[str, Any], *, needed: bool = True) -> dict[str, Any]:
-    """``value``, read from ``path``, without its checksum; CommandError where that is wrong, or needed and absent."""
+def unsealed(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
+    """``value``, read from ``path``, without its checksum; CommandError where that is wrong or absent."""
     content = {key: part for key, part in value.items() if key != SEAL}
     try:
-        fits = value[SEAL] == seal_of(content) if SEAL in value else not needed
+        fits = value.get(SEAL) == seal_of(content)
     except BAD_TEXT:  # NaN, which nobody seals
         fits = False
     if not fits:

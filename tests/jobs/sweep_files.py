@@ -9,6 +9,7 @@ from typing import Any
 from jobs.config import Profile
 from jobs.folder import Plan, SweepFolder, make_plan, write_sweep
 from jobs.sweep import read_sweep
+from vqvae_dist.files import write_sealed
 
 GRID = """
 [grid]
@@ -45,7 +46,7 @@ def finish_run(folder: SweepFolder, unit: str, *, value: float | None = 0.5, sta
     (run.model / "model.safetensors").write_bytes(unit.encode())
     best = None if value is None else {"metric": "validate/ssim_foreground", "value": value, "step": 40}
     summary = {"state": state, "step": 40, "steps": 40, "seconds": 8.0, "slices_per_second": 25.0, "best": best}
-    run.summary_file.write_text(json.dumps(summary))
+    write_sealed(run.summary_file, summary)
     rows: list[dict[str, Any]] = [
         {"global_step": 20, "train/loss": 0.4},
         {"global_step": 40, "train/loss": 0.2, "validate/ssim_foreground": value},

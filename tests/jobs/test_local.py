@@ -33,6 +33,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 from jobs.folder import SweepFolder
 from jobs.ledger import Ledger
+from vqvae_dist.files import write_sealed
 folder, unit, how = SweepFolder(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 ledger, job_id = Ledger(folder.events_file), str(os.getpid())
 def end(state, reason=""):
@@ -47,7 +48,7 @@ time.sleep(60 if how == "long" else 0.4)
 run = folder.run(unit)
 run.path.mkdir(parents=True, exist_ok=True)
 best = {"metric": "validate/ssim_foreground", "value": 0.5, "step": 40}
-run.summary_file.write_text(json.dumps({"state": "completed", "step": 40, "steps": 40, "best": best}))
+write_sealed(run.summary_file, {"state": "completed", "step": 40, "steps": 40, "best": best})
 end("completed")
 """
 """A unit without a training: leaves the marks that a real one would."""

@@ -14,6 +14,8 @@ from jobs.folder import Plan, SweepFolder
 from jobs.report import report_json, write_report
 from tests.browser import find_browser, look_at
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
+from vqvae_dist.files import write_sealed
+from vqvae_dist.run_folder import read_sealed
 
 
 class Page(HTMLParser):
@@ -107,7 +109,7 @@ def test_text_from_outside_cannot_become_markup(tmp_path: Path, packed: Path) ->
     nasty = '</pre><script>alert(1)</script><img src="http://example.org/x">'
     folder.sweep_file.write_text(f"# {nasty}\n{folder.sweep_file.read_text()}")
     summary = folder.run(plan.members[0].run_id).summary_file
-    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"state": "failed", "reason": nasty}))
+    write_sealed(summary, read_sealed(summary) | {"state": "failed", "reason": nasty})
     write_report(folder, plan)
     page = Page(folder.report_html.read_text())
     assert not [tag for tag, *_ in page.attributes if tag == "script"]
@@ -133,7 +135,7 @@ def test_report_of_a_sweep_that_has_just_begun(tmp_path: Path, packed: Path) -> 
 
 def test_csv_has_a_row_for_each_member_and_no_formula(tmp_path: Path, packed: Path) -> None:
     folder, plan = finished(tmp_path, packed)
-    (folder.run(plan.members[0].run_id).summary_file).write_text(json.dumps({"state": "failed", "reason": "=1+1"}))
+    write_sealed(folder.run(plan.members[0].run_id).summary_file, {"state": "failed", "reason": "=1+1"})
     write_report(folder, plan)
     rows = list(csv.DictReader(io.StringIO(folder.report_csv.read_text())))
     assert [row["run_id"] for row in rows] == [member.run_id for member in plan.members]

@@ -23,6 +23,7 @@ from tests.jobs.test_launch import SLURM
 from tests.jobs.test_report import Page, finished
 from tests.jobs.test_slurm_query import fake_program
 from vqvae_dist.files import write_sealed
+from vqvae_dist.run_folder import read_sealed
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -159,8 +160,8 @@ def test_nothing_that_a_sweep_says_becomes_markup_or_a_request(tmp_path: Path, p
     folder.best_file.write_text(json.dumps({**best, "label": NASTY, "metric": NASTY}))
     for member in nasty:
         run = folder.run(member.run_id)
-        summary = json.loads(run.summary_file.read_text())
-        run.summary_file.write_text(json.dumps({**summary, "state": "failed", "reason": NASTY, "final": {NASTY: 1.0}}))
+        summary = read_sealed(run.summary_file)
+        write_sealed(run.summary_file, {**summary, "state": "failed", "reason": NASTY, "final": {NASTY: 1.0}})
         config = dict.fromkeys(("stage", "run_id", "fingerprint", "data_digest"), NASTY)
         config |= {"schema": 1, "generation": 0, "settings": {"tags": [NASTY]}, "resolved": {NASTY: 1}, "attempts": []}
         write_sealed(run.config_file, config)
@@ -170,7 +171,7 @@ def test_nothing_that_a_sweep_says_becomes_markup_or_a_request(tmp_path: Path, p
     (target.evaluation / "metrics.json").write_text(json.dumps(evaluation))
     target.prior.mkdir()
     said = {"state": NASTY, "step": 3, "best": {"metric": NASTY, "value": 1.0}}
-    (target.prior / "summary.json").write_text(json.dumps(said))
+    write_sealed(target.prior / "summary.json", said)
     write_report(folder, folder.read_plan())
     content = folder.report_html.read_text()
     page = Page(content)

@@ -44,6 +44,16 @@ def test_settings_without_their_checksum_are_damaged(tmp_path: Path, spoilt: dic
     assert run.read_config() == {"schema": SCHEMA, **values}
 
 
+def test_a_summary_without_its_checksum_is_damaged(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.read_summary() is None
+    run.summary_file.write_text(json.dumps({"state": "completed"}))
+    with pytest.raises(CommandError, match=r"summary\.json: damaged or edited"):
+        run.read_summary()
+    write_sealed(run.summary_file, {"state": "completed"})
+    assert run.read_summary() == {"state": "completed"}
+
+
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b""])
 def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.json").write_bytes(content)

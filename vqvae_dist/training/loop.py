@@ -161,6 +161,7 @@ class Loop:
         picture, step = self.stage.picture(), self.progress.step
         if picture is not None:
             save_picture(self.session.run.image_file(step), picture, {"step": str(step), "run": self.session.name})
+            self.progress.pictures = [*self.progress.pictures, step]
             self.tracker.picture(step, "images/validate", picture)
         for name, counts in self.stage.histograms().items():
             self.tracker.histogram(step, name, counts)

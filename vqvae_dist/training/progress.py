@@ -27,6 +27,8 @@ class Progress:
     best: dict[str, Any] | None = None
     final: dict[str, Any] = field(default_factory=dict)
     skipped: int = 0
+    pictures: list[int] = field(default_factory=list)
+    """Steps of which a picture was written."""
     windows: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     metrics_damaged: bool = False
@@ -89,6 +91,7 @@ def write_summary(config: TrainConfig, session: Session, progress: Progress, sta
         "slices_per_second": progress.slices_per_second,
         "best": progress.best,
         "final": progress.final,
+        "pictures": progress.pictures,
         "warnings": progress.warnings,
         "memory_gb": round(session.runtime.peak_memory() / 1e9, 3),
         "precision": precision.mixed,

@@ -55,6 +55,16 @@ def test_gif_has_every_step_in_order_with_exact_grays(run, tmp_path):
     assert all((a[:CAPTION_HEIGHT] != b[:CAPTION_HEIGHT]).any() for a, b in itertools.pairwise(frames))
 
 
+def test_pictures_that_are_gone_are_named(run, tmp_path, capsys):
+    write_sealed(run / "summary.json", {"state": "completed", "pictures": [5, 100, 200, 1000, 2000, 2500]})
+    animate(run=run, output=tmp_path / "training.gif")
+    said = capsys.readouterr().err
+    assert f"warning: {run / 'images'}: of the pictures that training took, 2 are gone: steps 200, 2000\n" in said
+    write_sealed(run / "summary.json", {"state": "completed", "pictures": [5, 100, 1000, 2500]})
+    animate(run=run, output=tmp_path / "again.gif")
+    assert "gone" not in capsys.readouterr().err
+
+
 def test_the_last_frame_stays_longest(run, tmp_path):
     animate(run=run, output=tmp_path / "training.gif")
     with Image.open(tmp_path / "training.gif") as movie:

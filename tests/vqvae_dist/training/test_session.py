@@ -40,6 +40,7 @@ def test_a_new_run_leaves_what_the_contract_says(trainer: Trainer) -> None:
     assert [row["global_step"] for row in rows] == list(range(1, 9))
     assert {"train/loss", "train/reconstruction", "train/commitment", "train/lr", "train/grad_norm"} <= set(rows[0])
     assert ["validate/ssim" in row for row in rows] == [False, False, False, True] * 2
+    assert summary["pictures"] == [int(path.stem.removeprefix("step_")) for path in sorted(run.images.iterdir())]
     assert run.image_file(8).is_file()
     assert (run.model / "model.safetensors").is_file()
     assert (run.checkpoints / "latest").read_text() == "step_00000008\n"
