@@ -34,6 +34,7 @@ from benchmarks.machine import provenance
 TARGETS: dict[str, tuple[str, ...]] = {
     "vqvae_dist/training/checkpoint.py": (
         "tests/vqvae_dist/training/test_checkpoint.py",
+        "tests/vqvae_dist/training/test_damaged_checkpoint.py",
         "tests/vqvae_dist/training/test_export.py",
     ),
     "vqvae_dist/data/order.py": ("tests/vqvae_dist/data/test_order.py",),

@@ -7,7 +7,6 @@ record is a protobuf ``Record`` of ``wandb.proto.wandb_internal_pb2``. The clien
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import time
@@ -113,9 +112,10 @@ def run_of(records: Iterable[Record]) -> Record | None:
 
 
 def logged_number(run: Record | None, key: str, default: int) -> int:
-    """A whole number that was logged as a setting of the run."""
+    """A whole number that was logged as a setting of the run; ``default`` where there is none."""
     settings = run.config.update if run else []
-    return next((int(json.loads(item.value_json)) for item in settings if item.key == key), default)
+    text = next((item.value_json for item in settings if item.key == key), "")
+    return int(text) if re.fullmatch(r"-?\d{1,18}", text) else default
 
 
 EVERYTHING = -1

@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from data_tools.console import UsageError
-from jobs.cli import main
 from jobs.config import Profile
 from jobs.dry_run import describe
 from jobs.folder import SweepFolder, make_plan, to_toml, write_sweep
 from jobs.ledger import Ledger
-from jobs.snapshot import DONE, PACKAGES, snapshot_path, take_snapshot
 from jobs.status import read_status
 from jobs.submit import Proposal, due_stages, propose
-from tests.jobs.sweep_files import GRID, finish_run, make_sweep, write_sweep_file
+from tests.jobs.sweep_files import GRID, finish_run, write_sweep_file
 from tests.jobs.test_launch import SLURM, programs  # noqa: F401  (a fixture)
-from vqvae_dist.code_version import code_version
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import compose, toml_layer
 
@@ -165,91 +160,6 @@ def test_new_members_replace_the_chain_that_waits_for_the_old_ones(
     submit_to_slurm(edited.folder, edited.plan, edited.missing, edited.stages)
     assert (tmp_path / "scancel").read_text() == "11 12 13\n"
     assert "--dependency=afterany:10:14" in (tmp_path / "sbatch.15").read_text()
-
-
-def test_snapshot_is_whole_and_made_once_for_each_version(tmp_path: Path, packed: Path) -> None:
-    folder, _ = make_sweep(tmp_path, packed)
-    code = take_snapshot(folder)
-    assert {path.name for path in code.iterdir()} == {*PACKAGES, DONE}
-    assert (code / "vqvae_dist" / "presets" / "smoke.toml").is_file()
-    assert json.loads((code / DONE).read_text())["commit"] == code_version()
-    before = (code / DONE).stat().st_mtime_ns
-    assert take_snapshot(folder) == code == snapshot_path(folder)
-    assert (code / DONE).stat().st_mtime_ns == before
-
-
-def test_snapshot_cut_by_a_kill_is_made_anew(tmp_path: Path, packed: Path) -> None:
-    folder, _ = make_sweep(tmp_path, packed)
-    code = take_snapshot(folder)
-    (code / DONE).unlink()
-    shutil.rmtree(code / "jobs")
-    assert take_snapshot(folder) == code
-    assert (code / "jobs" / "task.py").is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        ([], 2, ""),
-        (["--help"], 0, ""),
-        (["statsu", "x"], 2, "no command 'statsu'"),
-        (["status", "nothing"], 2, "no sweep 'nothing' under"),
-        (["status", "trial", "--jsn"], 2, "--jsn"),
-        (["submit", "nothing.toml"], 2, "nothing.toml"),
-        (["submit", "x.toml", "--detach", "--wait"], 2, "give one of them"),
-        (["run"], 2, ""),
-        (["run", "--", "--help"], 0, ""),
-        (["run", "--"], 2, "no command after --"),
-        (["logs", "trial", "nobody"], 2, "no member or stage 'nobody'"),
-        (["logs", "trial", "lr"], 2, "could be"),
-        (["best", "trial"], 1, "no member is completed yet"),
-    ],
-)
-def test_commands_answer_in_words_and_with_a_status(
-    tmp_path: Path,
-    packed: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    status: int,
-    message: str,
-) -> None:
-    make_sweep(tmp_path, packed)
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == status
-    errors = capsys.readouterr().err
-    assert message in errors
-    assert "Traceback" not in errors
-
-
-def test_json_of_the_commands_can_be_read(
-    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, plan = make_sweep(tmp_path, packed)
-    finish_run(folder, plan.members[0].run_id)
-    monkeypatch.chdir(tmp_path)
-    for command in ("status", "best", "report"):
-        assert main([command, "trial", "--json"]) == 0
-        json.loads(capsys.readouterr().out)
-
-
-def test_logs_show_the_end_of_each_and_one_whole(
-    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, plan = make_sweep(tmp_path, packed)
-    unit = plan.members[0].run_id
-    Ledger(folder.events_file).append("submitted", unit=unit, job_id="77", executor="local", process=None)
-    folder.log_file("77").write_text("".join(f"line {n}\x1b[31m\n" for n in range(9)))
-    monkeypatch.chdir(tmp_path)
-    assert main(["logs", "trial"]) == 0
-    shown = capsys.readouterr().out
-    assert "line 4" in shown
-    assert "line 3" not in shown
-    assert main(["logs", "trial", unit, "--follow"]) == 0
-    shown = capsys.readouterr().out
-    assert "line 0" in shown
-    assert "\x1b" not in shown
-    assert main(["logs", "trial", unit, "--rank", "3"]) == 1
 
 
 def test_plan_of_an_edited_sweep_keeps_the_order_of_the_file(tmp_path: Path, packed: Path) -> None:

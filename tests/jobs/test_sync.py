@@ -2,91 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from data_tools.console import CommandError
-from jobs.sync import sync
 from jobs.wandb_files import find_attempts
-from jobs.wandb_merge import merge_rows
+from tests.jobs.conftest import Sync
+from tests.jobs.offline_runs import let_rest, train_and_kill
 from tests.wandb_server import KEY, WandbServer
 from tests.wandb_server.client import REPOSITORY, Client, await_end, clean_environment
 from tests.wandb_server.whole import faults, run_of
 from vqvae_dist.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
-
-Sync = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: WandbServer, tmp_path: Path) -> Client:
-    (tmp_path / "home").mkdir()
-    return Client(server.environment(tmp_path / "home"))
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    folder = tmp_path / "a sweep [1]"
-    (folder / "runs").mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def run_sync(client: Client, sweep: Path) -> Sync:
-    """Runs jobs.sync in a process of its own, as its environment is a client's."""
-    program = (
-        "import sys; from pathlib import Path; from data_tools.console import run_command; from jobs.sync import sync; "
-        "sys.exit(run_command(lambda arguments: sync(Path(arguments[0]), live='--live' in arguments)))"
-    )
-
-    def start(*flags: str, folder: Path = sweep) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", program, str(folder), *flags],
-            cwd=REPOSITORY,
-            env=clean_environment() | client.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    return start
-
-
-def log_of(run: Path) -> Path:
-    """The newest W&B log of a run."""
-    return max(run.glob("wandb/*run-*/run-*.wandb"), key=lambda path: path.parent.name)
-
-
-def train_and_kill(client: Client, run: Path, *, logged: int, **options: Any) -> None:
-    """Train offline, and kill the training once the client's log has a step; it goes on a little further."""
-    process = client.start(run, mode="offline", steps=logged + 7, hang=True, **options)
-    attempts = 0
-    while not attempts or logged not in merge_rows(find_attempts(run / "wandb").popitem()[1][-1:], []):
-        assert process.poll() is None
-        time.sleep(0.05)
-        attempts = len(list(run.glob("wandb/offline-run-*")))
-    process.kill()
-    await_end(process)
-
-
-def let_rest(run: Path) -> None:
-    """Make a run's logs old, as if the killed process had been gone for an hour."""
-    for path in run.glob("wandb/*run-*/run-*.wandb"):
-        os.utime(path, (time.time() - 3600,) * 2)
 
 
 def test_offline_sweep_is_sent_once_however_often(
@@ -151,82 +82,6 @@ def test_run_goes_on_after_a_sync(server: WandbServer, client: Client, sweep: Pa
     assert server.only_run().steps == list(range(1, 51))
 
 
-def test_server_that_died_in_mid_run_gets_the_rest(
-    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
-) -> None:
-    run = sweep / "runs" / "member"
-    process = client.start(run, steps=60, pause=0.05)
-    while not (server.runs and server.only_run().rows):
-        assert process.poll() is None
-    server.stop()
-    assert await_end(process).code == 0
-    assert run_sync().returncode == 1
-    server.start()
-    assert run_sync().returncode == 0
-    arrived = server.only_run()
-    assert len(arrived.steps) == 60
-    assert faults(arrived, RunFolder(run)) == []
-
-
-@pytest.mark.parametrize("trouble", ["dead", "unauthorised"])
-def test_run_that_no_server_took_at_its_start_is_sent_whole(
-    server: WandbServer, client: Client, sweep: Path, run_sync: Sync, trouble: str
-) -> None:
-    run = sweep / "runs" / "member"
-    if trouble == "dead":
-        server.stop()
-    else:
-        client.environment["WANDB_API_KEY"] = "f" * 40
-    assert client.train(run, steps=30).code == 0
-    done = run_sync()
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    if trouble == "dead":
-        server.start()
-    client.environment["WANDB_API_KEY"] = KEY
-    assert run_sync().returncode == 0
-    assert len(server.only_run().steps) == 30
-    assert faults(server.only_run(), RunFolder(run)) == []
-
-
-def test_damaged_logs_are_named_and_do_not_stop_the_rest(
-    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
-) -> None:
-    runs = {name: sweep / "runs" / name for name in ("empty", "healthy", "torn")}
-    for run in runs.values():
-        client.train(run, steps=30, mode="offline")
-    empty, torn = log_of(runs["empty"]), log_of(runs["torn"])
-    empty.write_bytes(empty.read_bytes()[:7])
-    torn.write_bytes(torn.read_bytes()[:-400])
-    for run in runs.values():
-        let_rest(run)
-    done = run_sync()
-    assert done.returncode == 0
-    assert f"{empty}: empty" in done.stderr
-    assert f"{torn}: cut or damaged in a record" in done.stderr
-    assert "3 of 3" in done.stdout
-    assert len(server.runs) == 2
-    again = run_sync()
-    assert (again.returncode, again.stderr) == (0, "")
-    assert [arrived.steps for arrived in server.runs.values()] == [list(range(1, 31))] * 2
-
-
-def test_what_the_server_did_not_take_is_left_and_sent_later(
-    server: WandbServer, client: Client, sweep: Path, run_sync: Sync
-) -> None:
-    client.train(sweep / "runs" / "member", steps=10, mode="offline")
-    server.stop()
-    done = run_sync()
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "can't be reached" in done.stderr
-    server.start()
-    client.environment["WANDB_API_KEY"] = "f" * 40
-    assert "does not take the key" in run_sync().stderr
-    client.environment["WANDB_API_KEY"] = KEY
-    assert run_sync().returncode == 0
-    assert server.only_run().steps == list(range(1, 11))
-
-
 def test_running_training_is_left_for_later(server: WandbServer, client: Client, sweep: Path, run_sync: Sync) -> None:
     train_and_kill(client, sweep / "runs" / "member", logged=1)
     done = run_sync()
@@ -288,8 +143,3 @@ def test_single_run_folder_is_sent(server: WandbServer, client: Client, sweep: P
     client.train(run, steps=10, mode="offline")
     assert run_sync(folder=run).returncode == 0
     assert server.only_run().steps == list(range(1, 11))
-
-
-def test_folder_without_tracked_runs_is_an_error(sweep: Path) -> None:
-    with pytest.raises(CommandError, match="nothing was tracked"):
-        sync(sweep)

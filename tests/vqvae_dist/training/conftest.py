@@ -8,7 +8,9 @@ import pytest
 
 from tests.processes import command, finish, start
 from tests.trainings import Settings, command_line, settings_of
-from vqvae_dist.run_folder import RunFolder
+from tests.vqvae_dist.training.parts import VALUES, parts_of
+from vqvae_dist.run_folder import Attempt, Ownership, RunFolder
+from vqvae_dist.training.checkpoint import Checkpoints
 
 
 class Ended(NamedTuple):
@@ -51,3 +53,23 @@ class Trainer:
 def trainer(tmp_path: Path, packed: Path) -> Trainer:
     """A tiny training in a folder of its own."""
     return Trainer(tmp_path, packed)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+@pytest.fixture
+def checkpoints(run: RunFolder) -> Checkpoints:
+    return Checkpoints(run, keep_last=2)
+
+
+@pytest.fixture
+def save(run: RunFolder, checkpoints: Checkpoints) -> Callable[..., None]:
+    owner = Ownership(run, Attempt())
+
+    def at(step: int, *, best: int | None = None, size: int = 100) -> None:
+        checkpoints.save(step, parts_of(step, size=size), VALUES, best=best, owner=owner)
+
+    return at

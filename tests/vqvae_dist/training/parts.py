@@ -6,6 +6,9 @@ from pathlib import Path
 
 import torch
 
+VALUES = {"progress": {"step": 0}, "scaler": {}}
+"""What a checkpoint holds beside tensors."""
+
 
 def parts_of(step: int, *, size: int = 100) -> dict[str, dict[str, torch.Tensor]]:
     """Weights and optimizer state that tell their step."""

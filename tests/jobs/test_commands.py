@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import main
+from jobs.ledger import Ledger
+from tests.jobs.sweep_files import finish_run, make_sweep
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, ""),
+        (["--help"], 0, ""),
+        (["statsu", "x"], 2, "no command 'statsu'"),
+        (["status", "nothing"], 2, "no sweep 'nothing' under"),
+        (["status", "trial", "--jsn"], 2, "--jsn"),
+        (["submit", "nothing.toml"], 2, "nothing.toml"),
+        (["submit", "x.toml", "--detach", "--wait"], 2, "give one of them"),
+        (["run"], 2, ""),
+        (["run", "--", "--help"], 0, ""),
+        (["run", "--"], 2, "no command after --"),
+        (["logs", "trial", "nobody"], 2, "no member or stage 'nobody'"),
+        (["logs", "trial", "lr"], 2, "could be"),
+        (["best", "trial"], 1, "no member is completed yet"),
+    ],
+)
+def test_commands_answer_in_words_and_with_a_status(
+    tmp_path: Path,
+    packed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    make_sweep(tmp_path, packed)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == status
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_json_of_the_commands_can_be_read(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plan = make_sweep(tmp_path, packed)
+    finish_run(folder, plan.members[0].run_id)
+    monkeypatch.chdir(tmp_path)
+    for command in ("status", "best", "report"):
+        assert main([command, "trial", "--json"]) == 0
+        json.loads(capsys.readouterr().out)
+
+
+def test_logs_show_the_end_of_each_and_one_whole(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, plan = make_sweep(tmp_path, packed)
+    unit = plan.members[0].run_id
+    Ledger(folder.events_file).append("submitted", unit=unit, job_id="77", executor="local", process=None)
+    folder.log_file("77").write_text("".join(f"line {n}\x1b[31m\n" for n in range(9)))
+    monkeypatch.chdir(tmp_path)
+    assert main(["logs", "trial"]) == 0
+    shown = capsys.readouterr().out
+    assert "line 4" in shown
+    assert "line 3" not in shown
+    assert main(["logs", "trial", unit, "--follow"]) == 0
+    shown = capsys.readouterr().out
+    assert "line 0" in shown
+    assert "\x1b" not in shown
+    assert main(["logs", "trial", unit, "--rank", "3"]) == 1
