@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from data_tools.choices import Axis, Compression, Window, can_scale
 
 MAX_PHANTOM_SIDE = 4096
+WORKERS_A_CORE = 8
 """Of a phantom's slice: drawing it takes some gigabytes."""
 
 
@@ -98,15 +99,21 @@ class PackSettings:
         if self.window is not None and not (self.window[0] < self.window[1] and can_scale(self.window)):
             got = f"got {self.window[0]} {self.window[1]}"
             raise ValueError(f"--window needs LOW below HIGH, different and finite as 32-bit floats, {got}")
-        if self.workers < 0:
-            raise ValueError(f"--workers is 0 (one a core) or more, got {self.workers}")
+        most = WORKERS_A_CORE * usable_cores()
+        if not 0 <= self.workers <= most:
+            raise ValueError(f"--workers is 0 (one a core) to {most} ({WORKERS_A_CORE} a core), got {self.workers}")
 
     @property
     def processes(self) -> int:
         """How many processes decode."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or usable_cores()
 
     @property
     def report(self) -> Path:
         """Where the report goes."""
         return self.output.with_suffix(".report.json")
+
+
+def usable_cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0))

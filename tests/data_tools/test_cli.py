@@ -79,6 +79,7 @@ def test_packing_imports_no_torch(save: Save, tmp_path: Path) -> None:
         (["info", "x.h5", "--jsn"], "(see python -m data_tools info --help)"),
         (["pack", ".", "--output", "x.h5", "--subject-pattern", "("], "regular expression"),
         (["pack", ".", "--output", "x.h5", "--workers", "-1"], "--workers"),
+        (["pack", ".", "--output", "x.h5", "--workers", "100000"], "(8 a core), got 100000"),
         (["pack", ".", "--output", "."], "--output . is a folder"),
         (["pack", ".", "--output", "..", "--overwrite"], "--output .. is a folder"),
         (["phantom", "x", "--size", "3"], "--size is at least 16"),

@@ -15,11 +15,17 @@ from typing import Any, Protocol, TypeVar, cast
 import torch
 from torch.utils.data import DataLoader
 
+from data_tools.console import warn
+
 B = TypeVar("B", covariant=True)
 
 
 STOPS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT, signal.SIGINT)
 """Signals that warn of a stop: the training process's business, and not its workers'."""
+
+
+WORKERS_A_CORE = 4
+"""More processes than this only take memory, some 200 MB each; what a run asks for may have been right elsewhere."""
 
 
 class Steps(Protocol[B]):
@@ -31,7 +37,10 @@ class Steps(Protocol[B]):
 
 def read_ahead(source: Steps[B], steps: range, *, workers: int) -> Iterator[B]:
     """Yield ``source[step]`` for each step, read ahead by ``workers`` processes, or by a thread for 0."""
-    if workers:
+    most = WORKERS_A_CORE * len(os.sched_getaffinity(0))
+    if workers > most:
+        warn(f"data.workers {workers}: {most} are started, {WORKERS_A_CORE} for each CPU core of this process")
+    if workers := min(workers, most):
         loader: DataLoader[Any] = DataLoader(
             cast(Any, source),
             batch_size=None,

@@ -6,13 +6,15 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from tests.processes import start
 from vqvae_dist.config import DataConfig
-from vqvae_dist.data.loading import read_ahead
+from vqvae_dist.data import loading
+from vqvae_dist.data.loading import WORKERS_A_CORE, read_ahead
 from vqvae_dist.data.slices import TrainingSlices
 
 
@@ -29,6 +31,17 @@ def test_reading_ahead_gives_the_batches_in_order(packed: Path, workers: int) ->
     for step, batch in zip(range(5, 12), read, strict=True):
         assert torch.equal(batch.images, slices[step].images)
         assert torch.equal(batch.keys, slices[step].keys)
+
+
+def test_workers_are_bounded_by_the_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    loader, asked = Mock(return_value=[7]), 100_000
+    monkeypatch.setattr(loading, "DataLoader", loader)
+    most = WORKERS_A_CORE * len(os.sched_getaffinity(0))
+    assert list(read_ahead(Broken(), range(1), workers=asked)) == [7]
+    assert loader.call_args.kwargs["num_workers"] == most
+    assert f"data.workers 100000: {most} are started" in capsys.readouterr().err
+    assert list(read_ahead(Broken(), range(1), workers=most)) == [7]
+    assert capsys.readouterr().err == ""
 
 
 def test_no_steps_give_no_batches(packed: Path) -> None:
