@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.console import UsageError, progress, say
+from data_tools.console import CommandError, UsageError, first_line, progress, say
 from data_tools.slice_format import SPLITS
 from data_tools.slicefile import SliceReader
+from data_tools.staging import staged
 
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # a TIFF tag, and its value for signed whole numbers
 
@@ -33,19 +34,29 @@ def export(file: Path, out_dir: Path) -> None:
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise UsageError(f"{out_dir} is not an empty folder; choose another")
     with SliceReader(file) as reader:
-        for split in SPLITS:
-            (out_dir / split).mkdir(parents=True, exist_ok=True)
         total = sum(group.count for group in reader.groups)
-        with _table(out_dir / "slices.csv") as table, _table(out_dir / "subjects.csv") as owners:
-            lines, subjects = csv.writer(table), csv.writer(owners)
-            lines.writerow(TABLES["slices.csv"])
-            subjects.writerow(TABLES["subjects.csv"])
-            slices = ((group.name, row) for group in reader.groups for row in range(group.count))
-            for group, row in progress(slices, total=total, label="exporting"):
-                line = _export_slice(reader, group, row, out_dir)
-                lines.writerow(line)
-                subjects.writerow((line[0], line[_FACTS.index("subject")], line[_FACTS.index("class")]))
+        try:
+            with staged(out_dir) as folder:
+                _export_all(reader, folder / "slices", total)
+                (folder / "slices").replace(out_dir)
+        except OSError as error:
+            raise CommandError(f"{out_dir}: could not be written ({first_line(error)})") from error
     say(f"{out_dir}: {total} slices, listed in slices.csv")
+
+
+def _export_all(reader: SliceReader, out_dir: Path, total: int) -> None:
+    """Write every slice and the tables to a new folder."""
+    for split in SPLITS:
+        (out_dir / split).mkdir(parents=True)
+    with _table(out_dir / "slices.csv") as table, _table(out_dir / "subjects.csv") as owners:
+        lines, subjects = csv.writer(table), csv.writer(owners)
+        lines.writerow(TABLES["slices.csv"])
+        subjects.writerow(TABLES["subjects.csv"])
+        slices = ((group.name, row) for group in reader.groups for row in range(group.count))
+        for group, row in progress(slices, total=total, label="exporting"):
+            line = _export_slice(reader, group, row, out_dir)
+            lines.writerow(line)
+            subjects.writerow((line[0], line[_FACTS.index("subject")], line[_FACTS.index("class")]))
 
 
 def is_table(path: Path) -> bool:

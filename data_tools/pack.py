@@ -21,7 +21,7 @@ from data_tools.console import CommandError, UsageError, first_line, note, one_l
 from data_tools.decode import DecodedVolume, DecodeSettings, decode_batch, read_keys
 from data_tools.info import describe, summary_lines
 from data_tools.leaks import shared_pixels
-from data_tools.scan import base_folder, scan
+from data_tools.scan import base_folder, is_source, scan
 from data_tools.settings import PackSettings
 from data_tools.slice_format import SPLITS
 from data_tools.slicefile import SliceReader
@@ -46,13 +46,16 @@ def pack(settings: PackSettings) -> None:
         raise UsageError(f"--output {settings.output} is a folder; give the file to write, e.g. brain.h5")
     if settings.output.exists() and not settings.overwrite:
         raise UsageError(f"{settings.output} exists; --overwrite replaces it")
+    if settings.output.is_file() and is_source(settings.output):
+        raise UsageError(f"{settings.output} is a picture or volume, which --overwrite leaves alone")
     base_folder(settings.src)
     try:
         with staged(settings.output) as folder, contextlib.closing(_Packing(settings, folder)) as packing:
             packing.read()
-            packing.finish()
+            facts = packing.finish()
     except (OSError, RuntimeError, sqlite3.Error) as error:
         raise CommandError(f"{settings.output}: could not be written ({first_line(error)})") from error
+    packing.tell(facts)
 
 
 class _Packing:
@@ -92,8 +95,8 @@ class _Packing:
             for volume in progress(volumes, total=catalog.count_volumes(), label="packing"):
                 self._add(volume, self._writer)
 
-    def finish(self) -> None:
-        """Decide the splits, look for leaks, write the rest and put the file in its place."""
+    def finish(self) -> dict[str, Any]:
+        """Decide the splits, look for leaks, write the rest and put the file in its place; return what it holds."""
         self._refuse()
         assert self._writer is not None, "read comes first"
         splits = self._catalog.assign_splits(self._settings.split_shares)
@@ -107,7 +110,7 @@ class _Packing:
         self._write_report(facts)
         publish(self._folder / "report.json", self._settings.report)
         publish(self._folder / "slices.h5", self._settings.output)
-        self._say(facts)
+        return facts
 
     def _note_series(self, run: Run, base: Path) -> None:
         paths = self._catalog.dicom_paths()
@@ -202,7 +205,8 @@ class _Packing:
                 file.write(("," if number else "") + "\n  " + json.dumps({"path": path, "reason": reason}))
             file.write("\n ]\n}\n")
 
-    def _say(self, facts: dict[str, Any]) -> None:
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Say what was packed and what was left out."""
         say(f"{self._settings.output}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
         for line in summary_lines(facts):
             say(f"  {line}")

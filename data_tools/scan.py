@@ -11,14 +11,13 @@ from data_tools.catalog import Catalog
 from data_tools.console import UsageError
 from data_tools.export import is_table
 from data_tools.readers.slice import sniff
+from data_tools.staging import STAGING
 from data_tools.subjects import volume_of
-
-STAGING = ".staging-"
-"""Folders of this name hold half-made files; they are never looked into."""
 
 # What the first bytes do not tell, these endings promise; a worker will say what is wrong with such a file.
 _SLICE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".nii", ".nii.gz")
 _DICOM_SUFFIXES = (".dcm", ".ima")
+_HEAD = 540  # bytes that tell what a file is
 
 Skip = Callable[[str, str], None]
 """Called with (path, reason) for what will give no slice."""
@@ -104,10 +103,16 @@ def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
     return catalog.add_file(path, size=status.st_size, volume=volume, number=number, is_dicom=is_dicom)
 
 
+def is_source(path: Path) -> bool:
+    """Whether a file's first bytes are those of a picture, volume or DICOM file."""
+    with path.open("rb") as stream:
+        return sniff(stream.read(_HEAD)) is not None
+
+
 def _is_dicom(path: Path) -> bool | None:
     """Whether a file is DICOM or another kind of slice; None where it is neither."""
     with path.open("rb") as stream:
-        kind = sniff(stream.read(540))
+        kind = sniff(stream.read(_HEAD))
     if kind is not None:
         return kind == "dicom"
     name = path.name.lower()

@@ -5,6 +5,7 @@ Imports numpy and h5py only, so that whatever trains can read slices without wha
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
-from data_tools.own_datasets import own_names
+from data_tools.own_datasets import own_attributes, own_names, same_content
 from data_tools.slice_format import (
     BLOCK_ROWS,
     CHECKSUM_BYTES,
@@ -85,17 +86,19 @@ def scale_to_unit(
 class SliceReader:
     """Reads a packed file. Opens it when first needed, anew in each process; pickles as its path alone.
 
-    Every pixel is checked against its checksum when a process reads it first. Everything raises CommandError,
-    naming the file, where the file is missing, not ours, of another version, or damaged.
+    Every slice is checked against its SHA-256 when a process reads it first. Everything raises CommandError,
+    naming the file, where the file is missing, not ours, of another version, damaged, or another than at first.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, digest: str | None = None) -> None:
+        """``digest``: which content to expect, where another process has seen it."""
         self.path = Path(path)
+        self._expected = digest
         self._file: h5py.File | None = None
         self._process = 0
 
-    def __reduce__(self) -> tuple[type[SliceReader], tuple[Path]]:
-        return SliceReader, (self.path,)
+    def __reduce__(self) -> tuple[type[SliceReader], tuple[Path, str | None]]:
+        return SliceReader, (self.path, self._expected)
 
     def __enter__(self) -> SliceReader:
         self._open()
@@ -113,10 +116,13 @@ class SliceReader:
     def _open(self) -> h5py.File:
         # A handle that came through a fork shares its file position and locks with the parent: never use it.
         if self._file is None or self._process != os.getpid():
-            self._file = open_packed(self.path)
+            file = open_packed(self.path)
+            with damage_named(self.path, "its attributes"):
+                self._expected = same_content(self.path, own_attributes(file)["digest"], self._expected)
+            self._file = file
             self._process = os.getpid()
             self._indexes: dict[str, SliceIndex] = {}
-            self._pixels: dict[str, tuple[h5py.Dataset, npt.NDArray[np.bool_]]] = {}
+            self._pixels: dict[str, tuple[h5py.Dataset, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]] = {}
         return self._file
 
     @cached_property
@@ -211,14 +217,19 @@ class SliceReader:
         shape = self.group(group)
         if not 0 <= row < shape.count:
             raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
-        dataset, verified = self._dataset(shape)
+        dataset, hashes, verified = self._dataset(shape)
         with damage_named(self.path, f"{group} row {row}"):
             pixels: npt.NDArray[Any]
             if not verified[row]:
                 pixels = dataset[row]
-                # Without compression a chunk that was checked once can be taken as it is: three times faster.
-                verified[row] = self.attributes["compression"] == "none"
+                # HDF5's checksum takes 0000 for FFFF: it counts modulo 65535.
+                if hashlib.sha256(pixels.data).digest() != hashes[row].tobytes():
+                    raise ValueError("its pixels are not those that were packed")
+                verified[row] = True
                 return pixels
+            if self.attributes["compression"] != "none":
+                return np.asarray(dataset[row])
+            # Without compression a chunk that was checked once can be taken as it is: three times faster.
             skipped, chunk = dataset.id.read_direct_chunk((row, 0, 0))
             pixels = np.frombuffer(chunk, dataset.dtype, shape.height * shape.width)
             if skipped or len(chunk) != pixels.nbytes + CHECKSUM_BYTES:
@@ -226,20 +237,20 @@ class SliceReader:
             return pixels.reshape(shape.height, shape.width)
 
     def read_block(self, group: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the stored pixels (n, H, W) of successive rows, each checked against its checksum."""
-        dataset, verified = self._dataset(self.group(group))
+        """Return the stored pixels (n, H, W) of successive rows, checked by HDF5 alone: for what hashes them itself."""
+        dataset, _, _ = self._dataset(self.group(group))
         with damage_named(self.path, f"{group} rows {start} to {stop - 1}"):
-            pixels: npt.NDArray[Any] = dataset[start:stop]
-        verified[start:stop] = self.attributes["compression"] == "none"
-        return pixels
+            return np.asarray(dataset[start:stop])
 
     def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
         """Return a slice (H, W) as float32 in [0, 1]: its window applied and clipped."""
         return scale_to_unit(self.view(group, row), self.index(group).window[row])
 
-    def _dataset(self, group: SliceGroup) -> tuple[h5py.Dataset, npt.NDArray[np.bool_]]:
+    def _dataset(self, group: SliceGroup) -> tuple[h5py.Dataset, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """The pixels of a group, the SHA-256 of each row, and which of them were checked in this process."""
         file = self._open()
         if group.name not in self._pixels:
-            dataset = file[f"images/{group.name}/slices"]
-            self._pixels[group.name] = dataset, np.zeros(group.count, np.bool_)
+            with damage_named(self.path, f"the index of {group.name}"):
+                dataset, hashes = (file[f"images/{group.name}/{name}"] for name in ("slices", "sha256"))
+                self._pixels[group.name] = dataset, hashes[:], np.zeros(group.count, np.bool_)
         return self._pixels[group.name]

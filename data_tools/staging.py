@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tools.scan import STAGING
+STAGING = ".staging-"
+"""Folders of this name hold half-made files; nothing looks into them."""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from data_tools.slice_format import COLUMNS, FORMAT, SOURCE_COLUMNS, SPLITS, VERSION, content_digest
 from vqvae_dist.data.codes import COLUMNS as CODE_COLUMNS
-from vqvae_dist.data.codes_writer import CodesWriter, write_attributes
+from vqvae_dist.data.codes_writer import LIBVER, CodesWriter, write_attributes
+from vqvae_dist.hdf5_files import new_hdf5
 
 Images = npt.NDArray[np.float64]
 
@@ -95,8 +96,9 @@ def write_codes(path: Path, *, K: int = 16, grid: tuple[int, int] = (8, 8), maps
     columns["split"][3 * maps // 4 :] = SPLITS.index("validate")
     columns["label"][:] = -1
     about = {"K": K, "downsample": 4, "views": 1, "vqvae_run_id": "none", "data_digest": "none"}
-    writer = CodesWriter(path, {**about, "vqvae_weights_sha256": "0" * 64})
-    size = (4 * grid[0], 4 * grid[1])
-    writer.append(f"{size[0]}x{size[1]}_uint8", size, codes, codes > K // 4, columns)
-    writer.finish(rng.random((K, 4, 4)).astype(np.float32), ["case_000"], [])
+    with new_hdf5(path, libver=LIBVER) as (file, _):
+        writer = CodesWriter(file, {**about, "vqvae_weights_sha256": "0" * 64})
+        size = (4 * grid[0], 4 * grid[1])
+        writer.append(f"{size[0]}x{size[1]}_uint8", size, codes, codes > K // 4, columns)
+        writer.finish(rng.random((K, 4, 4)).astype(np.float32), ["case_000"], [])
     return path

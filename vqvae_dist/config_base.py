@@ -13,6 +13,9 @@ ChoosingSplit = Literal["train", "validate"]
 MOST = 10**9
 """Of whatever is counted, seconds too: what computes with it overflows somewhere above."""
 
+MAX_CHANNELS, MAX_LAYERS = 8192, 1024
+"""Beyond these even a single layer, or a step, fits into no machine."""
+
 C = TypeVar("C")
 
 
@@ -34,6 +37,11 @@ def positive(name: str, value: float) -> None:
     """Check that a setting is finite and above 0."""
     check(value > 0, name, value, "positive")
     _countable(name, value)
+
+
+def up_to(name: str, value: int, most: int) -> None:
+    """Check that a setting is from 1 to ``most``."""
+    check(1 <= value <= most, name, value, f"from 1 to {most}")
 
 
 def not_negative(name: str, value: float) -> None:

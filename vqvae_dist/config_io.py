@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_tools.console import UsageError, did_you_mean
 from vqvae_dist.config import RESULT_VERSION, STAGES, TrainConfig
 from vqvae_dist.config_errors import explain
+from vqvae_dist.config_vqvae import IDLE_SETTINGS
 from vqvae_dist.toml_files import read_toml
 
 T = TypeVar("T", bound=TrainConfig)
@@ -191,8 +192,13 @@ def fingerprint(config: TrainConfig, data_digest: str, *, resolved: Mapping[str,
 
 def result_settings(config: TrainConfig) -> dict[str, Any]:
     """The flat settings that change the result, with milestones and warm-up in steps."""
-    flat = flatten(to_json(config)).items()
-    kept = {key: value for key, value in flat if key not in FREE_KEYS and (key, value) not in ADDED_KEYS.items()}
+    flat = flatten(to_json(config))
+    idle = {f"model.quantizer.{name}" for name in IDLE_SETTINGS.get(flat.get("model.quantizer.kind", ""), ())}
+    kept = {
+        key: value
+        for key, value in flat.items()
+        if key not in FREE_KEYS | idle and (key, value) not in ADDED_KEYS.items()
+    }
     return kept | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
 
 

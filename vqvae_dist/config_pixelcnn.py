@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqvae_dist.config_base import ChoosingSplit, Split, below_one, check, config, not_negative, positive, scored_by
+from vqvae_dist.config_base import (
+    MAX_CHANNELS,
+    MAX_LAYERS,
+    ChoosingSplit,
+    Split,
+    below_one,
+    check,
+    config,
+    not_negative,
+    scored_by,
+    up_to,
+)
 from vqvae_dist.config_training import TrainConfig
 
 PIXELCNN_METRICS = ("bits_per_code", "bits_per_code_foreground", "bits_per_code_background")
@@ -69,8 +80,8 @@ class PixelCNNModelConfig:
     """Decay of averaged weights, used for validation and sampling; 0 uses the weights as they are."""
 
     def __post_init__(self) -> None:
-        positive("model.layers", self.layers)
-        positive("model.hidden", self.hidden)
+        up_to("model.layers", self.layers, MAX_LAYERS)
+        up_to("model.hidden", self.hidden, MAX_CHANNELS)
         check(self.kernel >= 3 and self.kernel % 2 == 1, "model.kernel", self.kernel, "odd and 3 or more")
         good = len(self.dilations) > 0 and min(self.dilations) >= 1
         check(good, "model.dilations", self.dilations, "one or more numbers from 1")

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal
 
-from vqvae_dist.config_base import ChoosingSplit, Split, below_one, check, config, not_negative, positive, scored_by
+from vqvae_dist.config_base import (
+    MAX_CHANNELS,
+    MAX_LAYERS,
+    ChoosingSplit,
+    Split,
+    below_one,
+    check,
+    config,
+    not_negative,
+    scored_by,
+    up_to,
+)
 from vqvae_dist.config_training import TrainConfig
 
 VQVAE_METRICS = (
@@ -51,13 +62,13 @@ class QuantizerConfig:
 
     kind: Literal["ema", "gradient", "fsq"] = "ema"
     """``ema``: codes are moving averages of their encoder outputs; ``gradient``: trained by the codebook loss;
-    ``fsq``: finite scalar quantization, a fixed grid, for which the settings below have no effect."""
+    ``fsq``: finite scalar quantization, a fixed grid, for which the settings below change nothing."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Which code counts as nearest."""
 
     decay: float = 0.99
-    """Of the moving averages of code counts and sums, per optimizer step (kind ``ema``)."""
+    """Of the moving averages of code counts, and with kind ``ema`` of sums, per optimizer step."""
 
     commitment: float = 0.25
     """Weight of the term that pulls encoder outputs to their codes."""
@@ -85,6 +96,12 @@ class QuantizerConfig:
             self.init_after,
             "0 with model.quantizer.init normal",
         )
+
+
+IDLE_SETTINGS = {
+    "fsq": ("distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"),
+}
+"""Of a kind of quantizer, the settings that change nothing; runs that differ in them are the same run."""
 
 
 @config
@@ -122,8 +139,10 @@ class VQVAEModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "residual_hidden", "code_dim"):
-            positive(f"model.{name}", getattr(self, name))
-        not_negative("model.residual_layers", self.residual_layers)
+            up_to(f"model.{name}", getattr(self, name), MAX_CHANNELS)
+        check(
+            0 <= self.residual_layers <= MAX_LAYERS, "model.residual_layers", self.residual_layers, f"0 to {MAX_LAYERS}"
+        )
         check(2 <= self.codebook_size <= 65536, "model.codebook_size", self.codebook_size, "from 2 to 65536")
         power = self.downsample >= 2 and self.downsample & (self.downsample - 1) == 0
         check(power, "model.downsample", self.downsample, "a power of two from 2")

@@ -179,6 +179,13 @@ def _gray(dataset: pydicom.Dataset, count: int, samples: int) -> np.ndarray[Any,
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     if photometric == "PALETTE COLOR":
         raise UnreadableError("DICOM with a colour palette; convert it to gray")
+    stored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    if int(dataset.get("HighBit") or stored - 1) != stored - 1:
+        raise UnreadableError(f"its {stored} bits end at bit {dataset.HighBit} and not {stored - 1}; convert it")
+    if dataset.get("ModalityLUTSequence"):
+        raise UnreadableError("its values mean something by a table (Modality LUT), not by a slope; convert it")
+    if dataset.BitsAllocated == 1:
+        raise UnreadableError("a mask of 1 bit, not a picture")
     values: np.ndarray[Any, Any] = pixel_array(dataset, raw=photometric.startswith("MONO"))
     if samples > 1:
         if (values != values[..., :1]).any():

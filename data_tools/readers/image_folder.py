@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from data_tools.console import first_line
 from data_tools.readers.png import check_chunks, check_rows
 from data_tools.readers.slice import (
     PlacedSlice,
@@ -34,9 +35,22 @@ MAX_PAGES = 1 << 13
 
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 258, 262, 339
 """Tags of a TIFF page, and some of their values."""
+_ORIENTATION = 274
 _SMALLER_COPY = 1
 _WHITE_IS_0 = 0
 _UNSIGNED, _SIGNED = 1, 2
+
+
+_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+    2: np.fliplr,
+    3: lambda page: np.rot90(page, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda page: np.rot90(page, -1),
+    7: lambda page: np.rot90(page.T, 2),
+    8: np.rot90,
+}
+"""How a picture is seen whose orientation is not 1."""
 
 
 def read_image(data: bytes) -> Volume:
@@ -47,7 +61,7 @@ def read_image(data: bytes) -> Volume:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.format != "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise UnreadableError(f"an animation of {getattr(image, 'n_frames', 1)} pictures")
-            pages = list(_pages(image, data))
+            pages = [_turned(page, image) for page in _pages(image, data)]
             if image.format == "PNG":
                 check_rows(data)
             noisy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
@@ -94,6 +108,8 @@ def _find_pages(image: Image.Image) -> list[int]:
 
 def _gray(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
     """Return the gray values (H, W) of the image's current page."""
+    if "transparency" in image.info and image.mode != "P":
+        raise UnreadableError("one of its gray values or colours counts as transparent; save it without")
     if image.mode in ("P", "PA"):
         transparent = image.mode == "PA" or "transparency" in image.info
         return _gray_of_colours(np.asarray(image.convert("RGBA" if transparent else "RGB")))
@@ -102,13 +118,20 @@ def _gray(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
     if image.mode in ("RGB", "RGBA", "LA"):
         return _gray_of_colours(_colours(image, data))
     if image.mode == "L" or image.mode == "F" or image.mode.startswith("I"):
-        return _numbers(image)
+        return _numbers(image, data)
     raise UnreadableError(f"colour mode {image.mode}; convert it to gray")
 
 
-def _numbers(image: Image.Image) -> npt.NDArray[Any]:
-    """Return the numbers of a gray page; Pillow takes 8 bits for unsigned and 32 for signed, whatever a TIFF says."""
-    pixels: npt.NDArray[Any] = np.asarray(image)
+def _numbers(image: Image.Image, data: bytes) -> npt.NDArray[Any]:
+    """Return the numbers of a gray page; Pillow takes 8 bits for unsigned and 32 for signed, whatever a TIFF says.
+
+    Of compressed numbers that begin with their high byte it takes the low byte first, but for unsigned ones of 16 bits.
+    """
+    big_endian = image.format == "TIFF" and data.startswith(b"MM")
+    compressed = image.info.get("compression", "raw") != "raw"
+    pixels: npt.NDArray[Any] = (
+        _tiff_page(data, image.tell()) if big_endian and compressed and image.mode != "L" else np.asarray(image)
+    )
     sign = _tiff_tag(image, _SAMPLE_FORMAT, _UNSIGNED)
     if _tiff_tag(image, _PHOTOMETRIC, None) == _WHITE_IS_0 and (image.mode != "L" or sign == _SIGNED):
         raise UnreadableError("0 is white (MinIsWhite), which is read for unsigned 8 bits only; invert it")
@@ -145,9 +168,20 @@ def _tiff_page(data: bytes, page: int) -> npt.NDArray[Any]:
     with TiffFile(io.BytesIO(data)) as file:
         found: Any = file.pages[page]
         check_sides(found.imagelength, found.imagewidth)
-        pixels: npt.NDArray[Any] = found.asarray()
+        try:
+            pixels: npt.NDArray[Any] = found.asarray()
+        except ValueError as error:  # a compression that would need another package
+            raise UnreadableError(f"{first_line(error)}; save it uncompressed") from None
         planes_apart = found.planarconfig == 2 and pixels.ndim == 3
+        if int(found.tags.valueof(_ORIENTATION, 1)) != 1:
+            raise UnreadableError("its orientation tag turns it, which is not done for this type; save it turned")
     return np.moveaxis(pixels, 0, -1) if planes_apart else pixels
+
+
+def _turned(page: npt.NDArray[Any], image: Image.Image) -> npt.NDArray[Any]:
+    """Return a page as its EXIF orientation shows it; Pillow does that by itself for TIFF alone."""
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else None
+    return np.ascontiguousarray(turn(page)) if turn else page
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: Any) -> Any:

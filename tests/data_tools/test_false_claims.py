@@ -193,10 +193,8 @@ def test_pixels_behind_other_filters_than_the_file_says_are_refused(filters: dic
 def test_a_chunk_that_went_past_its_checksum_is_named(copy: Path) -> None:
     with h5py.File(copy, "a") as file:
         file["images/32x32_uint8/slices"].id.write_direct_chunk((0, 0, 0), bytes(1024), filter_mask=1)
-    reader = SliceReader(copy)
-    assert not read_first(reader).any()  # through HDF5
     with pytest.raises(CommandError, match="32x32_uint8 row 0 is damaged"):
-        read_first(reader)
+        read_first(SliceReader(copy))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from data_tools.console import CommandError, UsageError
+from data_tools.pack import pack
+from data_tools.phantom import phantom
+from data_tools.settings import PackSettings, PhantomSettings
 from data_tools.slicefile import SPLITS, SliceReader
 from tests.data_tools.slices import only_group, read_first
 
@@ -91,6 +94,37 @@ def test_an_index_of_another_digest_is_named(copy: Path) -> None:
         file["images/32x32_uint8/split"][:] = 0
     with pytest.raises(CommandError, match=f"{copy}: the index is damaged .not the one that was packed"):
         SliceReader(copy).check_digest()
+
+
+def test_pixels_that_only_hdf5s_checksum_lets_through_are_named(copy: Path) -> None:
+    with h5py.File(copy) as file:
+        chunk = file["images/32x32_uint8/slices"].id.get_chunk_info_by_coord((3, 0, 0))
+    data = bytearray(copy.read_bytes())
+    first = data.index(b"\0\0", chunk.byte_offset) & ~1
+    assert data[first : first + 2] == b"\0\0"
+    data[first : first + 2] = b"\xff\xff"  # as many, modulo 65535
+    copy.write_bytes(data)
+    with h5py.File(copy) as file:
+        assert file["images/32x32_uint8/slices"][3].any()
+    reader = SliceReader(copy)
+    for _ in range(2):
+        with pytest.raises(CommandError, match=r"row 3 is damaged \(its pixels are not those that were packed"):
+            reader.read("32x32_uint8", 3)
+    assert reader.read("32x32_uint8", 4).any()
+
+
+def test_another_file_in_its_place_is_named(copy: Path, tmp_path: Path) -> None:
+    reader = SliceReader(copy)
+    read_first(reader)
+    digest, elsewhere = reader.digest, pickle.dumps(reader)
+    phantom(PhantomSettings(tmp_path / "others", subjects=12, slices=3, size=32, seed=9))
+    pack(PackSettings((tmp_path / "others",), copy, workers=1, overwrite=True))
+    with pytest.raises(CommandError, match=f"{copy}: not the file that this began with"):
+        read_first(pickle.loads(elsewhere))
+    reader.close()
+    with pytest.raises(CommandError, match=f"put {digest} back"):
+        read_first(reader)
+    read_first(SliceReader(copy))
 
 
 def test_reading_needs_no_lock(copy: Path) -> None:

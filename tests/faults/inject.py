@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-KINDS = ("flip", "truncate", "delete", "swap", "foreign")
-"""A bit flipped; the end cut off; the file gone; exchanged with another file; that file of another run."""
+KINDS = ("flip", "fill", "truncate", "delete", "swap", "foreign")
+"""A bit flipped; a part turned to ones or zeros; the end cut off; the file gone; exchanged with another file; that file
+of another run."""
 
 
 class Fault(NamedTuple):
@@ -34,6 +35,12 @@ def inject(folder: Path, other: Path, kind: str, rng: random.Random) -> Fault:
         content[bit // 8] ^= 1 << bit % 8
         path.write_bytes(content)
         return Fault(kind, file, f"bit {bit} of {8 * len(content)}")
+    if kind == "fill":
+        content = path.read_bytes()
+        start, length, value = rng.randrange(len(content)) & ~1, 2 * rng.randrange(1, 64), rng.choice([0x00, 0xFF])
+        filled = content[:start] + bytes([value]) * len(content[start : start + length]) + content[start + length :]
+        path.write_bytes(filled)
+        return Fault(kind, file, f"{length} bytes from {start} with {value:02x}")
     if kind == "truncate":
         size = rng.randrange(path.stat().st_size)
         with path.open("r+b") as stream:

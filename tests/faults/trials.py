@@ -21,6 +21,7 @@ from tests.kills.harness import SHORT, differences
 from tests.trainings import command_line, settings_of
 from vqvae_dist.cli import main as vqvae_dist
 from vqvae_dist.data.codes import CodesReader
+from vqvae_dist.data.codes_digest import check_digest
 
 STEPS = 12
 RUN = {**SHORT, "schedule.steps": STEPS, "schedule.validate_every": 4, "schedule.checkpoint_every": 4}
@@ -113,8 +114,9 @@ def slices_read(folder: Path, data: Path, reference: Path) -> Ended:
 
 
 def codes_read(folder: Path, data: Path, reference: Path) -> Ended:
-    """Read every code as the prior's training does."""
+    """Read every code as the prior's training does, which first looks whether the file is what it is known by."""
     try:
+        check_digest(CodesReader(folder / "codes.h5"))
         content = codes_content(folder / "codes.h5")
     except Exception as error:
         return Ended(1, said_of(error), False)
@@ -172,7 +174,7 @@ class Trial(NamedTuple):
     kinds: Sequence[str] = KINDS
 
 
-IN_ONE_FILE = ("flip", "truncate", "delete")
+IN_ONE_FILE = ("flip", "fill", "truncate", "delete")
 """For a folder of one file, for which another file of its kind is no damage but other data."""
 
 TRIALS = {

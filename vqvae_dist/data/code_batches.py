@@ -45,9 +45,19 @@ class TrainingCodes:
     """``codes[step]`` is this process's share of that step's global batch; safe to use in worker processes."""
 
     def __init__(
-        self, path: str, split: str, *, in_memory: bool, seed: int, batch_size: int, rank: int, share: int
+        self,
+        path: str,
+        split: str,
+        *,
+        in_memory: bool,
+        seed: int,
+        batch_size: int,
+        rank: int,
+        share: int,
+        digest: str | None = None,
     ) -> None:
-        self.reader = CodesReader(path)
+        """``digest``: the content that ``path`` must have, where the run has begun with it."""
+        self.reader = CodesReader(path, digest)
         self.seed, self.rank, self.share = seed, rank, share
         found = [(group, self.reader.rows(group.name, split, views=True)) for group in self.reader.groups]
         self.groups = [(group, rows) for group, rows in found if len(rows)]

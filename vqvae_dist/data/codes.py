@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
-from data_tools.own_datasets import MAX_CHUNK_BYTES, own_attributes, own_dataset, own_group, own_names
+from data_tools.own_datasets import MAX_CHUNK_BYTES, own_attributes, own_dataset, own_group, own_names, same_content
 from data_tools.slice_format import DAMAGE
 from data_tools.slice_index import check_positions, check_range
 from data_tools.slicefile import SPLITS
@@ -86,20 +86,26 @@ class CodesIndex:
 class CodesReader:
     """Reads a codes file. Opens it when first needed, anew in each process; pickles as its path alone.
 
-    Everything raises CommandError, naming the file, where the file is missing, not ours, or damaged.
+    Everything raises CommandError, naming the file, where the file is missing, not ours, damaged, or another than at
+    first.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, digest: str | None = None) -> None:
+        """``digest``: which content to expect, where another process has seen it."""
         self.path = Path(path)
+        self._expected = digest
         self._file: h5py.File | None = None
         self._process = 0
 
-    def __reduce__(self) -> tuple[type[CodesReader], tuple[Path]]:
-        return CodesReader, (self.path,)
+    def __reduce__(self) -> tuple[type[CodesReader], tuple[Path, str | None]]:
+        return CodesReader, (self.path, self._expected)
 
     def _open(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():  # a handle from before a fork must not be used
-            self._file, self._process = _open_codes(self.path), os.getpid()
+            file = _open_codes(self.path)
+            with self._damage_named("its attributes"):
+                self._expected = same_content(self.path, own_attributes(file)["digest"], self._expected)
+            self._file, self._process = file, os.getpid()
             self._indexes: dict[str, CodesIndex] = {}
         return self._file
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.own_datasets import own_attributes
 from vqvae_dist.data.codes import COLUMNS, FORMAT, VERSION
+from vqvae_dist.data.codes_digest import BLOCK, content_digest
 
-BLOCK = 1024
-"""Code maps hashed at a time, and entries in a chunk of a column."""
+LIBVER = ("v110", "v110")
+"""Fixed, so that the bytes do not depend on the version of HDF5; every block of metadata has a checksum."""
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -23,9 +21,9 @@ Columns = Mapping[str, npt.NDArray[Any]]
 class CodesWriter:
     """Appends code maps to a new file, batch by batch."""
 
-    def __init__(self, path: Path, attributes: Mapping[str, object]) -> None:
-        """``attributes`` are those of the layout but format, version and digest."""
-        self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
+    def __init__(self, file: h5py.File, attributes: Mapping[str, object]) -> None:
+        """``file`` was made with ``LIBVER``; ``attributes`` are those of the layout but format, version and digest."""
+        self._file = file
         write_attributes(self._file, attributes)
 
     def append(
@@ -57,7 +55,7 @@ class CodesWriter:
         return group
 
     def finish(self, patches: npt.NDArray[np.float32], subjects: list[str], classes: list[str]) -> None:
-        """Write the mean patches (K, d, d), the names, and the digest of it all; flush and close."""
+        """Write the mean patches (K, d, d), the names, and the digest of it all."""
         self._file.require_group("codes")
         self._file.create_dataset("patches", data=patches.astype("<f4"), fletcher32=True)
         for key, names in (("subjects/name", subjects), ("classes/name", classes)):
@@ -67,11 +65,6 @@ class CodesWriter:
             self._file.create_dataset(key, data=np.array(texts, kind), **options)
         about = {"format": FORMAT, "version": VERSION, "digest": content_digest(self._file)}
         write_attributes(self._file, about)
-        self.close()
-
-    def close(self) -> None:
-        """Close the file, finished or not."""
-        self._file.close()
 
 
 def write_attributes(target: h5py.Group, attributes: Mapping[str, object]) -> None:
@@ -82,16 +75,3 @@ def write_attributes(target: h5py.Group, attributes: Mapping[str, object]) -> No
             target.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(len(text), 1)))
         else:
             target.attrs[name] = value
-
-
-def content_digest(file: h5py.File) -> str:
-    """SHA-256 over codes, columns and the VQ-VAE's weights: what a prior learns from."""
-    attributes = own_attributes(file)
-    digest = hashlib.sha256(f"{attributes['K']} {attributes['vqvae_weights_sha256']}".encode())
-    for name in sorted(file["codes"]):
-        group = file["codes"][name]
-        digest.update(f"{name} {len(group['codes'])}".encode())
-        for key in ("codes", "foreground", *COLUMNS):
-            for start in range(0, len(group[key]), BLOCK):
-                digest.update(group[key][start : start + BLOCK].tobytes())
-    return digest.hexdigest()

@@ -46,8 +46,19 @@ def check_sizes(reader: SliceReader, groups: Iterable[str]) -> None:
 class TrainingSlices:
     """``slices[step]`` is this process's share of that step's global batch; safe to use in worker processes."""
 
-    def __init__(self, path: str, config: DataConfig, *, seed: int, batch_size: int, rank: int, share: int) -> None:
-        self.reader = SliceReader(path)
+    def __init__(
+        self,
+        path: str,
+        config: DataConfig,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int,
+        share: int,
+        digest: str | None = None,
+    ) -> None:
+        """``digest``: the content that ``path`` must have, where the run has begun with it."""
+        self.reader = SliceReader(path, digest)
         self.config, self.seed, self.rank, self.share = config, seed, rank, share
         found = [(group, self.reader.rows(group.name, config.train_split)) for group in self.reader.groups]
         self.groups = [(group, rows) for group, rows in found if len(rows)]

@@ -17,7 +17,7 @@ from vqvae_dist.data.slices import check_sizes
 from vqvae_dist.files import write_file, write_json
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
 from vqvae_dist.inference.measure import Bits, Measurement, SliceFigures
-from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.output import staged_results
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.prior_quality import score_samples
 from vqvae_dist.inference.reference import Reference, learn_reference
@@ -26,6 +26,8 @@ from vqvae_dist.metrics.codebook import codebook_use
 from vqvae_dist.metrics.image import FOREGROUND_THRESHOLD, SliceScores
 from vqvae_dist.metrics.interval import Summary, summarise
 from vqvae_dist.metrics.rate import bits_per_pixel, nominal_bits
+
+WRITTEN = ("samples.png", "per_slice.csv", "metrics.json")
 
 SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground", "black_error")
 
@@ -64,22 +66,22 @@ def evaluate(
     reader = SliceReader(data)
     chosen = rows_of_split(reader, split)
     check_sizes(reader, chosen)
-    metrics_file, table_file, picture = (output / name for name in ("metrics.json", "per_slice.csv", "samples.png"))
-    claim([metrics_file, table_file, *([picture] if prior else [])], overwrite=overwrite)
-    reference = learn_reference(vqvae, reader, split)
-    measurement = Measurement(vqvae, reader, reference, prior)
-    rows = list(measurement.slices(chosen))
-    metrics = {"split": split, **report(rows, measurement, reader)}
-    metrics["prior"] = None
-    if prior is not None:
-        figures = score_samples(vqvae, prior, reader, chosen, reference_draws=reference_draws, picture=picture)
-        metrics["prior"] = {**bits_per_code(rows), **figures}
-    metrics["model"] = {name: vqvae.description.get(name) for name in ("run_id", "step", "weights_sha256")}
-    metrics["data"] = _data(vqvae, reader, reference)
-    write_json(metrics_file, metrics)
-    write_file(table_file, table(rows, reader.subjects).encode())
+    with staged_results(output, WRITTEN, overwrite=overwrite, inputs=[data]) as staged:
+        reference = learn_reference(vqvae, reader, split)
+        measurement = Measurement(vqvae, reader, reference, prior)
+        rows = list(measurement.slices(chosen))
+        metrics = {"split": split, **report(rows, measurement, reader)}
+        metrics["prior"] = None
+        if prior is not None:
+            picture = staged / "samples.png"
+            figures = score_samples(vqvae, prior, reader, chosen, reference_draws=reference_draws, picture=picture)
+            metrics["prior"] = {**bits_per_code(rows), **figures}
+        metrics["model"] = {name: vqvae.description.get(name) for name in ("run_id", "step", "weights_sha256")}
+        metrics["data"] = _data(vqvae, reader, reference)
+        write_file(staged / "per_slice.csv", table(rows, reader.subjects).encode())
+        write_json(staged / "metrics.json", metrics)
     say(_headline(metrics))
-    say(f"{metrics_file} and {table_file}")
+    say(f"{output / 'metrics.json'} and {output / 'per_slice.csv'}")
 
 
 def report(rows: Sequence[SliceFigures], measurement: Measurement, reader: SliceReader) -> dict[str, Any]:

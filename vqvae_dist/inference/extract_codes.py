@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_tools.console import CommandError, UsageError, progress, say, warn
-from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SPLITS, SliceGroup, SliceReader
 from vqvae_dist.data.codes import COLUMNS, CodesReader
-from vqvae_dist.data.codes_writer import CodesWriter, content_digest
-from vqvae_dist.files import fsync_folder, staging_path
+from vqvae_dist.data.codes_digest import check_digest
+from vqvae_dist.data.codes_writer import LIBVER, CodesWriter
+from vqvae_dist.files import fsync_folder, naming, staging_path
+from vqvae_dist.hdf5_files import new_hdf5
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
 from vqvae_dist.inference.output import claim
 from vqvae_dist.inference.seeds import check_seed
@@ -55,16 +54,15 @@ def extract_codes(
             return
         warn(f"{output}: holds these codes, but damaged; they are made again")
         overwrite = True
-    claim([output], overwrite=overwrite)
+    claim([output], overwrite=overwrite, inputs=[data])
     staged = staging_path(output)
-    try:
-        count = encode_all(staged, vqvae, reader, attributes)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(output)
-    finally:
-        staged.unlink(missing_ok=True)
-    fsync_folder(output.parent)
+    with naming(output):
+        try:
+            count = encode_all(staged, vqvae, reader, attributes)
+            staged.replace(output)
+        finally:
+            staged.unlink(missing_ok=True)
+        fsync_folder(output.parent)
     say(f"{output}: codes of {count} slices and views, K = {attributes['K']}")
 
 
@@ -88,12 +86,9 @@ def _claims_to_hold(path: Path, attributes: dict[str, int | str]) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a codes file holds all that its digest was made of, and what stands beside it; reads everything."""
-    reader = CodesReader(path)
-    with contextlib.suppress(CommandError, *DAMAGE):
-        parts = reader.groups, reader.patches, reader.subjects, reader.classes  # which lie in this file
-        with h5py.File(path, locking=False) as file:
-            return bool(parts) and content_digest(file) == reader.digest
+    with contextlib.suppress(CommandError):
+        check_digest(CodesReader(path))
+        return True
     return False
 
 
@@ -134,8 +129,8 @@ def encode_all(path: Path, vqvae: LoadedVQVAE, reader: SliceReader, attributes: 
     views, seed = int(attributes["views"]), int(attributes["view_seed"])
     maps = [(int(_copies(reader, group, views).sum()), _at_once(group)) for group in reader.groups]
     total = sum(-(-count // size) for count, size in maps)
-    writer = CodesWriter(path, attributes)
-    try:
+    with new_hdf5(path, libver=LIBVER) as (file, check_disk):
+        writer = CodesWriter(file, attributes)
         for batch in progress(planned(reader, views=views, seed=seed), total=total, label="encoding"):
             images = _images(reader, batch)
             codes = _encoded(vqvae, images)
@@ -144,10 +139,9 @@ def encode_all(path: Path, vqvae: LoadedVQVAE, reader: SliceReader, attributes: 
             foreground = _foreground(reader, batch, images, d)
             size = batch.group.height, batch.group.width
             writer.append(batch.group.name, size, codes.numpy(), foreground, _columns(reader, batch))
+            check_disk()
         patches = (patch_sums / patch_counts.clamp(min=1)[:, None]).view(K, d, d)
         writer.finish(patches.float().numpy(), reader.subjects, reader.classes)
-    finally:
-        writer.close()
     return sum(count for count, _ in maps)
 
 

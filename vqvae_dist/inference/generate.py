@@ -18,7 +18,7 @@ from data_tools.console import UsageError, progress, say
 from vqvae_dist.counter_random import uniforms
 from vqvae_dist.files import write_json
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
-from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.output import claim, staged_results
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.seeds import check_seed
 from vqvae_dist.models.conditioning import Condition
@@ -68,16 +68,18 @@ def generate(
     check_seed(seed)
     if num_samples < 1:
         raise UsageError(f"--num-samples must be 1 or more, got {num_samples}")
-    files = output_files(output, num_samples)
+    names = list(dict.fromkeys(path.name for path in output_files(output, 0).values()))
     images, prior = load_pair(vqvae, pixelcnn)
     pixels = parse_size(size) if size else tuple(prior.description["size"])
     condition = conditions(prior, num_samples, seed=seed, position=position, class_name=class_)
-    claim(files.values(), overwrite=overwrite)
-    drawn = draw_slices(images, prior, condition, size=pixels, seed=seed, kept=kept)[:num_samples]
-    save_pictures(files, drawn)
-    settings = {"seed": seed, **kept._asdict(), "size": list(pixels)}
-    write_json(files["record"], record(images, prior, condition, settings, num_samples))
-    say(f"{output}: {num_samples} slices of {pixels[0]}x{pixels[1]}; lossless in {files['sample 0'].parent}")
+    claim([output], overwrite=overwrite)
+    with staged_results(output.parent, names, overwrite=overwrite) as staged:
+        drawn = draw_slices(images, prior, condition, size=pixels, seed=seed, kept=kept)[:num_samples]
+        files = output_files(staged / output.name, num_samples)
+        save_pictures(files, drawn)
+        settings = {"seed": seed, **kept._asdict(), "size": list(pixels)}
+        write_json(files["record"], record(images, prior, condition, settings, num_samples))
+    say(f"{output}: {num_samples} slices of {pixels[0]}x{pixels[1]}; lossless in {output.with_suffix('')}")
 
 
 def checked_filter(temperature: float, top_k: int, top_p: float) -> Filter:
@@ -92,17 +94,14 @@ def checked_filter(temperature: float, top_k: int, top_p: float) -> Filter:
 
 
 def output_files(output: Path, count: int) -> dict[str, Path]:
-    """What is written, by name: the grid as asked, and beside it the lossless grid, each sample, and the settings."""
+    """What is written, by name: the grid as asked, beside it the lossless grid, each sample, and last the settings."""
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"--output must end in .jpg or .png, got {output}")
     folder = output.with_suffix("")
     digits = max(2, len(str(count - 1)))
     samples = {f"sample {i}": folder / f"{i:0{digits}}.png" for i in range(count)}
-    return {
-        "grid": output,
-        "lossless grid": output.with_suffix(".png"),
-        "record": output.with_suffix(".json"),
-    } | samples
+    grids = {"grid": output, "lossless grid": output.with_suffix(".png")}
+    return {"folder": folder, **samples, **grids, "record": output.with_suffix(".json")}
 
 
 def save_pictures(files: Mapping[str, Path], drawn: Tensor) -> None:

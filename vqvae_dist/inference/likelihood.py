@@ -17,8 +17,9 @@ from torch import Tensor
 from data_tools.console import say
 from data_tools.slicefile import SliceGroup, SliceReader
 from vqvae_dist.config import Split
+from vqvae_dist.hdf5_files import new_hdf5
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
-from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.output import staged_results
 from vqvae_dist.inference.prior import code_bits, load_pair, slice_condition
 from vqvae_dist.inference.slices import Chosen, batches, rows_of_split
 from vqvae_dist.metrics.codebook import foreground_cells
@@ -48,13 +49,21 @@ def likelihood_map(
     images, prior = load_pair(vqvae, pixelcnn)
     reader = SliceReader(data)
     chosen = rows_of_split(reader, split)
-    maps_file, table_file, pictures = output / "likelihood.h5", output / "per_slice.csv", output / "pictures"
-    claim([maps_file, table_file, pictures], overwrite=overwrite)
-    with h5py.File(maps_file, "w") as maps, table_file.open("w", newline="") as table:
+    names = ("pictures", "likelihood.h5", "per_slice.csv")
+    with staged_results(output, names, overwrite=overwrite, inputs=[data]) as staged:
+        write_scores(staged, images, prior, reader, chosen)
+    say(f"{output}: likelihood.h5, per_slice.csv and a picture of each slice")
+
+
+def write_scores(folder: Path, images: LoadedVQVAE, prior: LoadedPixelCNN, reader: SliceReader, chosen: Chosen) -> None:
+    """Score the chosen slices, and write maps, table and pictures to ``folder``."""
+    table_file, pictures = folder / "per_slice.csv", folder / "pictures"
+    with new_hdf5(folder / "likelihood.h5") as (maps, check_disk), table_file.open("w", newline="") as table:
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(["subject", "group", "row", "slice_index", "position", *SliceBits._fields])
         for scored in score(images, prior, reader, chosen):
             _store(maps, scored, len(chosen[scored.group.name]))
+            check_disk()
             for row, image, bits in zip(scored.rows, scored.images, scored.bits, strict=True):
                 index = reader.index(scored.group.name)
                 place = reader.subjects[index.subject[row]], scored.group.name, row
@@ -62,7 +71,6 @@ def likelihood_map(
                 writer.writerow([*place, index.slice_index[row], f"{index.position[row]:.4f}", *summary])
                 shown = surprise_image(bits, images, (scored.group.height, scored.group.width))
                 save_picture(pictures / f"{scored.group.name}_{row:05}.png", comparison_picture(image[None], shown))
-    say(f"{output}: likelihood.h5, per_slice.csv and a picture of each slice")
 
 
 class ScoredBatch(NamedTuple):

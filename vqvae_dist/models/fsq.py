@@ -22,6 +22,8 @@ def levels_of(K: int, D: int) -> int | None:
 class FSQ(Quantizer):
     """K = L^D fixed codes with coordinates in [-1, 1]."""
 
+    fixed = True
+
     def __init__(self, K: int, D: int) -> None:
         levels = levels_of(K, D)
         if levels is None:

@@ -79,6 +79,9 @@ class Quantizer(nn.Module):
     cancels, near codes tie, and sums over background overflow.
     """
 
+    fixed = False
+    """Codes never move, and so run nowhere."""
+
     weight: Tensor
     counts: Tensor
     sums: Tensor

@@ -33,9 +33,8 @@ RUNAWAY = 3.0
 ADVICE = {
     "ema": "model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or ",
     "gradient": "model.quantizer.revive_below 0.5, init kmeans, or ",
-    "fsq": "",
 }
-"""What helps against a collapse, by the kind of quantizer; the settings that a kind does not use can't."""
+"""What helps against a collapse beside a smaller codebook, by the kind of quantizer."""
 
 
 class Health(NamedTuple):
@@ -63,7 +62,7 @@ class CodebookHealth:
         """Take in what step ``step`` saw, after the codebook's update."""
         cells = statistics.counts.sum().clamp_min(1.0)
         figures = {"quantization_error": statistics.error / cells, "codes_dead": self._dead()}
-        if self.quantizer.kind != "fsq":  # the codes of a fixed grid run nowhere
+        if not self.quantizer.fixed:
             figures["codes_runaway"] = runaways(self.quantizer, statistics)
         on_host = torch.stack([figure.double() for figure in figures.values()]).tolist()
         values = dict(zip(figures, on_host, strict=True))
@@ -95,7 +94,7 @@ class CodebookHealth:
             return ""
         return (
             f"step {step + 1}: the codebook has collapsed: only {number} of {len(counts)} codes were used in the last "
-            f"epoch; try {ADVICE[self.quantizer.kind]}a smaller model.codebook_size"
+            f"epoch; try {ADVICE.get(self.quantizer.kind, '')}a smaller model.codebook_size"
         )
 
 

@@ -17,6 +17,7 @@ from data_tools.console import UsageError
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.data.code_batches import CodesBatch, TrainingCodes
 from vqvae_dist.data.codes import CodesReader
+from vqvae_dist.data.codes_digest import check_digest
 from vqvae_dist.data.loading import read_ahead
 from vqvae_dist.data.scratch import on_scratch
 from vqvae_dist.models.build import build_pixelcnn
@@ -45,6 +46,7 @@ def train_pixelcnn(config: PixelCNNConfig, *, fresh: bool = False, attempt: Atte
         raise UsageError(f"{config.data.path}: no codes in split {config.data.train_split!r} (data.train_split)")
     if config.model.condition_class and not reader.classes:
         raise UsageError(f"model.condition_class is on, but {config.data.path} carries no classes; leave it off")
+    check_digest(reader)  # which the run is known by
     cells = max(math.prod(group.grid) for group in reader.groups)
     schedule, model = config.schedule, config.model
     work = training_work(schedule.steps, schedule.batch_size, LAYER_WORK * model.layers * cells, model.hidden)
@@ -87,6 +89,7 @@ class PixelCNNStage:
             batch_size=config.schedule.batch_size,
             rank=self.runtime.rank,
             share=self.share,
+            digest=reader.digest,
         )
         self.order = self.codes.order
         self.memory: dict[str, Tensor] = {}

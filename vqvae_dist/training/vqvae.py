@@ -77,9 +77,9 @@ class VQVAEStage:
         optimizer = make_optimizer(model, config.optim)
         self.wrapped, self.optimizer = self.runtime.accelerator.prepare(model, optimizer)
         self.compiling = Compiling([model.encoder, model.decoder], enabled=self.runtime.precision.compile)
-        path = config.data.path
+        path, digest = config.data.path, session.identity["data_digest"]
         if config.data.preload == "scratch":
-            path = on_scratch(path, session.identity["data_digest"])
+            path = on_scratch(path, digest)
         self.slices = TrainingSlices(
             path,
             config.data,
@@ -87,12 +87,13 @@ class VQVAEStage:
             batch_size=config.schedule.batch_size,
             rank=self.runtime.rank,
             share=self.share,
+            digest=digest,
         )
         self.order = self.slices.order
         self.health = CodebookHealth(self.quantizer, self.order)
         self.memory = self.health.memory
         self.picture_counts = np.zeros(config.model.codebook_size)
-        self.validation = VQVAEValidation(config, self.runtime, SliceReader(path))
+        self.validation = VQVAEValidation(config, self.runtime, SliceReader(path, digest))
 
     def batches(self, steps: range) -> Iterator[SliceBatch]:
         """This process's share of each step's batch."""

@@ -133,6 +133,16 @@ def test_rescale_is_recorded_not_applied_and_monochrome1_is_inverted() -> None:
     np.testing.assert_array_equal(placed.slice.pixels, values())
 
 
+def test_bits_that_lie_elsewhere_and_values_by_a_table_are_named() -> None:
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.LUTData = [1, 0, 16], b"\0\0"
+    for elements, reason in (
+        ({"HighBit": 15, "BitsStored": 12}, "its 12 bits end at bit 15 and not 11"),
+        ({"ModalityLUTSequence": pydicom.Sequence([table])}, "Modality LUT"),
+    ):
+        assert reason in read_series([dicom(values(), **elements)]).unreadable[0]
+
+
 def test_a_broken_file_does_not_stop_its_series() -> None:
     volume = read_series([at(0, values()), b"\0" * 128 + b"DICMxx", at(1, values()), None])
     assert files_of(volume) == [0, 2]

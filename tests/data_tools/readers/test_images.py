@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from data_tools.decode import open_source
 from data_tools.export import save_exactly
@@ -112,6 +112,32 @@ def test_colour_and_transparency_are_refused_and_named(image: Image.Image, reaso
         read(encoded(image))
 
 
+@pytest.mark.parametrize(("mode", "colour"), [("L", 9), ("RGB", (9, 9, 9)), ("I;16", 900), ("1", 0)])
+def test_a_colour_that_counts_as_transparent_is_named(mode: str, colour: Any) -> None:
+    image = Image.new(mode, (8, 8), colour)
+    read(encoded(image))
+    with pytest.raises(UnreadableError, match="transparent"):
+        read(encoded(image, transparency=colour))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff"])
+def test_a_picture_is_read_as_its_orientation_shows_it(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    image = Image.fromarray(brain())
+    data = encoded(image, kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as again:
+        expected = np.asarray(ImageOps.exif_transpose(again))
+    np.testing.assert_array_equal(pixels_of(data), expected)
+
+
+def test_a_turned_tiff_that_pillow_does_not_read_is_named() -> None:
+    deep = np.stack([brain().astype(np.uint16) * 9] * 3, axis=-1)
+    with pytest.raises(UnreadableError, match="its orientation tag turns it"):
+        read(tiff(deep, photometric="rgb", extratags=[(274, "H", 1, 6, True)]))
+
+
 def test_cmyk_is_refused_and_named() -> None:
     with pytest.raises(UnreadableError, match="CMYK"):
         read(encoded(Image.new("CMYK", (8, 8)), "jpeg"))
@@ -179,6 +205,17 @@ def tiff(pixels: Pixels, **options: Any) -> bytes:
 def test_signs_of_a_tiff_are_those_it_states(dtype: str) -> None:
     expected = np.array([[-47, 100, 3], [0, 9, -128]] if dtype == "int8" else [[70000, 100, 3], [0, 9, 1 << 31]])
     np.testing.assert_array_equal(pixels_of(tiff(expected.astype(dtype))), expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_numbers_of_a_tiff_in_either_byte_order(dtype: str, options: dict[str, Any], byteorder: str) -> None:
+    expected = np.random.default_rng(1).integers(0 if dtype[0] == "u" else -90, 120, (9, 11)).astype(dtype)
+    if dtype == "float32":
+        options = {key: value for key, value in options.items() if key != "predictor"}  # which tifffile does not write
+    data = tiff(expected.astype(np.dtype(dtype).newbyteorder(byteorder)), byteorder=byteorder, **options)
+    np.testing.assert_array_equal(pixels_of(data), expected)
 
 
 def test_a_uint32_that_would_wrap_is_refused() -> None:

@@ -12,6 +12,7 @@ import pytest
 from data_tools.console import CommandError, UsageError
 from tests.vqvae_dist.data.code_files import K, columns, write
 from vqvae_dist.data.codes import COLUMNS, CodesReader
+from vqvae_dist.data.codes_digest import check_digest
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -77,6 +78,25 @@ def test_a_flipped_bit_in_the_codes_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(CommandError, match="is damaged"):
         CodesReader(path).codes("4x5_of_15x18_uint8", np.array([0]))
+
+
+def test_an_index_that_is_not_the_one_written_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5")
+    check_digest(CodesReader(path))
+    with h5py.File(path, "a") as file:
+        file["codes/4x5_of_15x18_uint8/label"][0] = 1
+    with pytest.raises(CommandError, match=f"{path}: damaged, its content has another digest"):
+        check_digest(CodesReader(path))
+
+
+def test_another_file_in_its_place_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "codes.h5")
+    reader = CodesReader(path)
+    read_everything(reader)
+    elsewhere = pickle.dumps(reader)
+    write(tmp_path / "other.h5", weights="cd").replace(path)
+    with pytest.raises(CommandError, match=f"{path}: not the file that this began with"):
+        read_everything(pickle.loads(elsewhere))
 
 
 def test_files_that_are_no_codes_are_refused(tmp_path: Path) -> None:

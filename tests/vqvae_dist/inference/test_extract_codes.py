@@ -96,6 +96,13 @@ def test_another_file_is_not_replaced_unasked(pack: Make, vqvae_run: Make, tmp_p
         extract_codes(run=vqvae_run(), data=pack(), output=tmp_path / "codes.h5")
 
 
+def test_the_slices_are_not_replaced_by_their_codes(pack: Make, vqvae_run: Make) -> None:
+    data = pack()
+    with pytest.raises(UsageError, match="is what this command reads"):
+        extract_codes(run=vqvae_run(), data=data, output=data, overwrite=True)
+    SliceReader(data).check_digest()
+
+
 def test_the_same_input_gives_the_same_codes(pack: Make, vqvae_run: Make, tmp_path: Path) -> None:
     data, run = pack(), vqvae_run()
     for name in ("a.h5", "b.h5"):

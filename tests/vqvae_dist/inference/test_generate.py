@@ -104,6 +104,12 @@ def test_pictures_that_are_there_are_kept_unless_asked(draw: Make) -> None:
     draw("out", overwrite=True)
 
 
+def test_fewer_samples_leave_none_of_the_earlier_ones(draw: Make) -> None:
+    folder = draw("out", num_samples=3)
+    draw("out", num_samples=2, overwrite=True)
+    assert sorted(path.name for path in (folder / "grid").iterdir()) == ["00.png", "01.png"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

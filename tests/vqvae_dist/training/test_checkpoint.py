@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from data_tools.console import CommandError
+from tests.small_disk import on_small_disk
 from tests.vqvae_dist.training.parts import VALUES, parts_of
 from vqvae_dist.run_folder import Attempt, Ownership, OwnershipLostError, RunFolder
 from vqvae_dist.training.checkpoint import Checkpoints
@@ -67,13 +68,8 @@ def test_left_overs_of_a_kill_are_cleared(run: RunFolder, checkpoints: Checkpoin
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("a small file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with on_small_disk(tmp_path, "2m") as folder:
+        yield folder
 
 
 def test_a_full_disk_is_named_and_the_last_good_checkpoint_kept(small_disk: Path) -> None:
