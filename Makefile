@@ -1,6 +1,7 @@
 # make demo [DATA=folder]   the whole job on phantom slices, or on your own
 # make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
 # make test-lowest          the fast tests with the lowest versions that setup.cfg allows, in a virtual environment of its own
+#                           [LOWEST_TESTS="files"  some of them]
 # make coverage             lines that the tests reach, without clusters, kills and the demo; fails below 90 %
 # make lint                 formatting, types, import contracts
 
@@ -38,7 +39,7 @@ test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	sed -n '/^install_requires/,/^\[/s/^ *\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2.*/p' setup.cfg > $(VENV)-lowest/constraints.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --constraint $(VENV)-lowest/constraints.txt --editable '.[test]'
-	$(VENV)-lowest/bin/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
+	$(VENV)-lowest/bin/python -m pytest -m "not slow and not slurm" $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 coverage: install-test
 	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py \

@@ -8,10 +8,10 @@ import inspect
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from data_tools.console import UsageError
+from data_tools.console import UsageError, did_you_mean
 
 T = TypeVar("T")
 
@@ -69,6 +69,22 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
 
 HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
 """The last line of each program's usage."""
+
+
+def usage(prog: str, script: str, commands: Mapping[str, str]) -> str:
+    """What a program without a command prints: its commands, a line each."""
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {text}" for name, text in commands.items()]
+    return "\n".join([f"usage: {prog} COMMAND ... (or {script})", "", *lines, "", HELP])
+
+
+def check_command(name: str, commands: Iterable[str], *, prog: str) -> None:
+    """UsageError for a command that there is not."""
+    known = list(commands)
+    if name not in known:
+        near = did_you_mean(name, known)
+        raise UsageError(f"no command {name!r}{near}; allowed: {', '.join(known)} (see {prog} --help)")
+
 
 COMPLETION = "--tyro-print-completion"
 SHELLS = ("bash", "zsh", "tcsh")
@@ -130,7 +146,19 @@ def _plain_complaint(text: str, prog: str) -> str:
     message = re.sub(r"\.? Got errors:.*", "", message)  # a line for every member of an `X | None`
     message = message.replace("Unrecognized options", "unrecognized", 1)
     hints = "".join(_hint(*map(str.strip, section)) for section in sections[2:] if section)
-    return f"{message.removesuffix('.')}{hints} (see {prog} --help)"
+    text = f"{message.removesuffix('.')}{hints}"
+    for pattern, plain in _PLAIN.items():
+        text = re.sub(pattern, plain, text)
+    return f"{text} (see {prog} --help)"
+
+
+_PLAIN = {
+    r"invalid literal for int\(\) with base \d+: ('.*?')": r"\1 is no whole number",
+    r"could not convert string to float: ('.*?')": r"\1 is no number",
+    r"no type matching .* could be instantiated from \[(.*?)\]": r"\1 does not fit",
+    r"\{None\}\|\{?([^{}]*)\}?": r"\1",
+}
+"""What Python and tyro say of a value, and what it means for who typed it."""
 
 
 _MISSING = re.compile(r"\s*Missing from .*:")

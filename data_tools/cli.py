@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from data_tools.arguments import COMPLETION, HELP, parse, print_completion
+from data_tools.arguments import COMPLETION, HELP, check_command, parse, print_completion
 from data_tools.console import run_command
 from data_tools.settings import PackSettings, PhantomSettings
 
@@ -64,6 +64,8 @@ def run(arguments: list[str]) -> None:
     if arguments and arguments[0] in COMMANDS:  # read by itself, so that an error points to this command's help
         command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"python -m data_tools {arguments[0]}")
     else:
+        if arguments and not arguments[0].startswith("-"):
+            check_command(arguments[0], COMMANDS, prog="python -m data_tools")
         command = parse(AnyCommand, arguments, prog="python -m data_tools", about=HELP)
     if isinstance(command, PhantomSettings):
         from data_tools.phantom import phantom

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.console import CommandError, UsageError, first_line, progress, say
+from data_tools.console import progress, say
 from data_tools.slice_format import SPLITS
 from data_tools.slicefile import SliceReader
-from data_tools.staging import staged
+from data_tools.staging import new_folder
 
 _SAMPLE_FORMAT, _SIGNED = 339, 2  # a TIFF tag, and its value for signed whole numbers
 
@@ -31,23 +31,16 @@ def export(file: Path, out_dir: Path) -> None:
     uint8 and uint16 become PNG, int16 and float32 TIFF. ``slices.csv`` holds what is known of each, ``subjects.csv``
     is for ``pack --subjects``: packing OUT_DIR with it gives the same pixels, subjects, classes and splits.
     """
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise UsageError(f"{out_dir} is not an empty folder; choose another")
-    with SliceReader(file) as reader:
+    with SliceReader(file) as reader, new_folder(out_dir) as folder:
         total = sum(group.count for group in reader.groups)
-        try:
-            with staged(out_dir) as folder:
-                _export_all(reader, folder / "slices", total)
-                (folder / "slices").replace(out_dir)
-        except OSError as error:
-            raise CommandError(f"{out_dir}: could not be written ({first_line(error)})") from error
+        _export_all(reader, folder, total)
     say(f"{out_dir}: {total} slices, listed in slices.csv")
 
 
 def _export_all(reader: SliceReader, out_dir: Path, total: int) -> None:
     """Write every slice and the tables to a new folder."""
     for split in SPLITS:
-        (out_dir / split).mkdir(parents=True)
+        (out_dir / split).mkdir()
     with _table(out_dir / "slices.csv") as table, _table(out_dir / "subjects.csv") as owners:
         lines, subjects = csv.writer(table), csv.writer(owners)
         lines.writerow(TABLES["slices.csv"])

@@ -7,13 +7,15 @@ cut through it at a height, so that neighbouring slices are alike and subjects d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.console import UsageError, progress, say
+from data_tools.console import progress, say
 from data_tools.settings import PhantomSettings
+from data_tools.staging import new_folder
 
 Field = npt.NDArray[np.float64]
 
@@ -52,22 +54,25 @@ class Anatomy:
 
 def phantom(settings: PhantomSettings) -> None:
     """Write ``OUT_DIR/{train,test}/case_NNN_slice_K.png`` (8-bit gray); UsageError if there is something already."""
-    out = settings.out_dir
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not an empty folder; choose another")
     tests = max(1, round(settings.subjects / 6)) if settings.subjects > 1 else 0
-    for folder in ("train", "test"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    for subject in progress(range(settings.subjects), total=settings.subjects, label="phantoms"):
-        folder = "test" if subject >= settings.subjects - tests else "train"
-        # A subject depends on the seed and its number alone, not on how many there are.
-        anatomy = draw_anatomy(np.random.default_rng([settings.seed, subject]))
-        for number in range(settings.slices):
-            height = -0.35 + 0.9 * (number + 0.5) / settings.slices
-            noise = np.random.default_rng([settings.seed, subject, number])
-            picture = Image.fromarray(draw_slice(anatomy, height, settings.size, noise))
-            picture.save(out / folder / f"case_{subject:03d}_slice_{number}.png")
-    say(f"{out}: {settings.slices} slices of {settings.subjects} subjects, {tests} of them in test")
+    with new_folder(settings.out_dir) as out:
+        for folder in ("train", "test"):
+            (out / folder).mkdir()
+        for subject in progress(range(settings.subjects), total=settings.subjects, label="phantoms"):
+            folder = "test" if subject >= settings.subjects - tests else "train"
+            _draw_subject(settings, subject, out / folder)
+    count = settings.slices * settings.subjects
+    say(f"{settings.out_dir}: {count} slices of {settings.subjects} subjects, {tests} of them in test")
+
+
+def _draw_subject(settings: PhantomSettings, subject: int, folder: Path) -> None:
+    """Write a subject's slices; it depends on the seed and its number alone, not on how many there are."""
+    anatomy = draw_anatomy(np.random.default_rng([settings.seed, subject]))
+    for number in range(settings.slices):
+        height = -0.35 + 0.9 * (number + 0.5) / settings.slices
+        noise = np.random.default_rng([settings.seed, subject, number])
+        picture = Image.fromarray(draw_slice(anatomy, height, settings.size, noise))
+        picture.save(folder / f"case_{subject:03d}_slice_{number}.png")
 
 
 def draw_anatomy(random: np.random.Generator) -> Anatomy:

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_tools.console import CommandError, UsageError
+
 STAGING = ".staging-"
 """Folders of this name hold half-made files; nothing looks into them."""
 
@@ -33,6 +35,23 @@ def staged(output: Path) -> Iterator[Path]:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 folder = made if (made / "lock").exists() else None
         yield folder
+
+
+@contextlib.contextmanager
+def new_folder(out_dir: Path) -> Iterator[Path]:
+    """Provide a folder to fill, which becomes ``out_dir`` when it is whole.
+
+    UsageError where something is there already, CommandError where it can't be written.
+    """
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise UsageError(f"{out_dir} is not an empty folder; choose another")
+    try:
+        with staged(out_dir) as folder:
+            (folder / "whole").mkdir()
+            yield folder / "whole"
+            (folder / "whole").replace(out_dir)
+    except OSError as error:
+        raise CommandError(f"{out_dir}: could not be written ({error.strerror or error})") from error
 
 
 def _remove_if_dead(folder: Path) -> None:

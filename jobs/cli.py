@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from data_tools.arguments import COMPLETION, HELP, parse, print_completion
-from data_tools.console import UsageError, run_command
+from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
+from data_tools.console import run_command
 
 COMMANDS = {
     "submit": "run what a sweep file adds, here or on Slurm",
@@ -29,15 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        print(usage("python -m jobs", "vqvae-jobs", COMMANDS))
         return 0 if arguments else 2
     if arguments[0] == COMPLETION:
         functions = {name: getattr(import_module("jobs.commands"), name, _run) for name in COMMANDS}
         print_completion(functions, arguments, prog="vqvae-jobs")
         return 0
     name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        raise UsageError(f"no command {name!r}; there are {', '.join(COMMANDS)}")
+    check_command(name, COMMANDS, prog="python -m jobs")
     if name == "run":
         from jobs.allocation import run_in_allocation
 
@@ -48,10 +47,3 @@ def _main(arguments: list[str]) -> int:
 
 def _run() -> None:
     """For a shell's completion: what stands after ``run --`` is completed by nobody."""
-
-
-def usage() -> str:
-    """The commands, a line each."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: python -m jobs COMMAND ... (or vqvae-jobs)", "", *lines, "", HELP])

@@ -59,6 +59,7 @@ class Feeder:
         """Held so that ended processes are reaped."""
         self.said: dict[str, str] = {}
         self.last_said = time.monotonic()
+        self.stopping = False
 
     def run(self) -> int:
         """Run members, then stages; return 0 if all of them are completed."""
@@ -77,6 +78,7 @@ class Feeder:
 
     def stop(self) -> None:
         """Ask what runs to save and end, and wait for it; a second Ctrl-C leaves it to end by itself."""
+        self.stopping = True
         plan = self.folder.read_plan()
         running = [row for row in self._look(plan) if row.state == "running"]
         if running:
@@ -96,7 +98,8 @@ class Feeder:
         silent = [row for row in rows if row.state == "lost" and not _began(histories[row.unit])]
         for row in silent:
             reason = f"its process ended before it began; see {self.folder.log_file(row.job_id or '')}"
-            self.ledger.append("ended", unit=row.unit, job_id=row.job_id, state="failed", reason=reason)
+            state, reason = ("stopped", "stopped before it began") if self.stopping else ("failed", reason)
+            self.ledger.append("ended", unit=row.unit, job_id=row.job_id, state=state, reason=reason)
         return self._look(plan) if silent else rows
 
     def _waiting(self, plan: Plan, rows: list[Status], busy: list[str]) -> list[str]:

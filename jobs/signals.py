@@ -51,6 +51,10 @@ class StopSignals:
         if self._asked.is_set():
             request_stop()
 
+    def interrupt_nothing(self) -> None:
+        """The work is over: what the process still does when it ends is not to be broken off."""
+        self._interrupt = False
+
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.warned = self.warned or number == WARNING
         self._asked.set()

@@ -25,7 +25,7 @@ from vqvae_dist.toml_files import read_toml
 Run = Callable[[list[str], Attempt], str]
 """Runs a ``vqvae_dist`` command; returns ``completed`` or ``stopped``."""
 
-STOPPED = "stopped on request; it goes on from its checkpoint"
+STOPPED, STOPPED_STAGE = "stopped on request; it goes on from its checkpoint", "stopped on request; it begins anew"
 CRASH_SETTLES_S = 2.0
 """Wait after a crash before it is judged: another process may be writing down the cause."""
 
@@ -40,14 +40,14 @@ def run_unit(folder: str, unit: str) -> None:
     task = Task(sweep, sweep.read_plan(), unit, Place.current(os.environ))
     profile = task.plan.profile
     signals = StopSignals()
-    trains = task.is_member or unit == TRAIN_PRIOR
-    signals.install(deadline_s=profile.signal_lead_s, interrupt=not trains, on_deadline=task.after_deadline)
+    signals.install(deadline_s=profile.signal_lead_s, interrupt=not task.trains, on_deadline=task.after_deadline)
     os.environ.update(distributed_environment(os.environ))
     threads = prepare_process(profile)
     if task.place.is_main and task.is_member:
         warn_of_crowding(read_toml(sweep.member_settings(unit)), threads)
     remove_stale_pickles(sweep, task.place)
     status = task.perform(partial(run_training, signals=signals, after_hang=task.after_hang), signals)
+    signals.interrupt_nothing()
     if status:
         sys.exit(status)
 
@@ -84,6 +84,11 @@ class Task:
     def is_member(self) -> bool:
         """Whether the unit is a member, and not a stage of the pipeline."""
         return self.plan.member(self.unit) is not None
+
+    @property
+    def trains(self) -> bool:
+        """Whether it saves checkpoints, and so returns by itself when it is asked to stop."""
+        return self.is_member or self.unit == TRAIN_PRIOR
 
     @property
     def ledger(self) -> Ledger:
@@ -139,7 +144,8 @@ class Task:
             self._after_crash(describe(error))
             return 1
         if self.place.is_main:
-            self.end(state, STOPPED if state == "stopped" else "")
+            reason = STOPPED if self.trains else STOPPED_STAGE
+            self.end(state, reason if state == "stopped" else "")
             if state == "stopped":
                 self._after_stop(signals)
         return 0

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-from data_tools.arguments import COMPLETION, HELP, parse, print_completion
-from data_tools.console import CommandError, UsageError, did_you_mean, run_command
+from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
+from data_tools.console import CommandError, UsageError, run_command
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_io import Layer, compose, flatten, preset_layer, preset_names, toml_layer
 from vqvae_dist.run_folder import Attempt, OtherRankError, PeerEndedError
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str], *, handle_signals: bool) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        print(usage("python -m vqvae_dist", "vqvae-dist", COMMANDS))
         return 0 if arguments else 2
     if arguments[0] == COMPLETION:
         functions = {name: imported(place) for name, place in FUNCTIONS.items()}
@@ -107,8 +107,7 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
 def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None) -> str:
     """Run a command in this process; return ``completed``, or ``stopped`` for a training that was asked to stop."""
     name, rest = arguments[0], list(arguments[1:])
-    if name not in COMMANDS:
-        raise UsageError(f"no command {name!r}{did_you_mean(name, list(COMMANDS))}; see --help")
+    check_command(name, COMMANDS, prog="python -m vqvae_dist")
     prog = f"python -m vqvae_dist {name}"
     if name == "train-vqvae":
         settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)  # before torch: a typo is told at once
@@ -174,18 +173,3 @@ def stop_on_signals() -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-
-
-def usage() -> str:
-    """The list of commands."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: python -m vqvae_dist COMMAND ... (or vqvae-dist)",
-            "",
-            *lines,
-            "",
-            HELP,
-        ]
-    )

@@ -18,6 +18,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a dict; UsageError names the file and the line, or the key of what no setting can be."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not valid TOML, nor any text") from None
     except BAD_TEXT as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:

@@ -1,6 +1,9 @@
 import csv
 import io
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -8,12 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.console import UsageError
+from data_tools.console import CommandError, UsageError
 from data_tools.export import export
+from data_tools.phantom import phantom
+from data_tools.settings import PhantomSettings
 from data_tools.slicefile import SliceReader
 from data_tools.verify import verify
 from tests.data_tools.dicoms import at, values
 from tests.data_tools.slices import Pack, Save, all_pixels, brain, only_group, report, save_nifti
+from tests.small_disk import on_small_disk
 
 
 def test_pixels_subjects_splits_and_places_arrive(save: Save, pack_here: Pack) -> None:
@@ -165,6 +171,36 @@ def test_export_gives_the_pixels_back_and_packs_to_the_same(save: Save, pack_her
     assert {row["source"] for row in rows} >= {"train/v.nii.gz", "test/deep_slice_3.png"}
     with pytest.raises(UsageError, match="not an empty folder"):
         export(first.path, tmp_path / "exported")
+
+
+def test_a_folder_of_slices_is_whole_or_not_there(phantom_file: Path, tmp_path: Path) -> None:
+    with on_small_disk(tmp_path, "40k") as disk:
+        reason = f"{disk / 'out'}: could not be written .No space left on device"
+        with pytest.raises(CommandError, match=reason):
+            export(phantom_file, disk / "out")
+        with pytest.raises(CommandError, match=reason):
+            phantom(PhantomSettings(disk / "out", subjects=40))
+        assert list(disk.iterdir()) == []
+
+
+def test_a_picture_is_not_replaced_by_a_packed_file(save: Save, pack_here: Pack) -> None:
+    folder = save("a.png", brain())
+    before = (folder / "a.png").read_bytes()
+    with pytest.raises(UsageError, match=r"a\.png is a picture or volume, which --overwrite leaves alone"):
+        pack_here(folder, output=str(folder / "a.png"))
+    assert (folder / "a.png").read_bytes() == before
+
+
+def test_nobody_listening_is_no_failure_to_pack(save: Save, tmp_path: Path) -> None:
+    folder = save("a.png", brain())
+    command = [sys.executable, "-m", "data_tools", "pack", str(folder), "--output", str(tmp_path / "a.h5")]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writing)
+    assert "could not be written" not in done.stderr
+    with SliceReader(tmp_path / "a.h5") as reader:
+        assert reader.source_count == 1
 
 
 def test_every_dataset_has_a_checksum(save: Save, pack_here: Pack) -> None:

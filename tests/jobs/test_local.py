@@ -40,6 +40,7 @@ def end(state, reason=""):
     ledger.append("ended", unit=unit, job_id=job_id, state=state, reason=reason)
     sys.exit(state != "completed")
 if how == "silent": sys.exit(1)
+if how == "late": time.sleep(60)
 ledger.append("started", unit=unit, job_id=job_id, restart=0, step=0)
 signal.signal(signal.SIGTERM, lambda *_: end("stopped", "stopped on request"))
 if how == "killed": os.kill(os.getpid(), signal.SIGKILL)
@@ -241,3 +242,17 @@ def test_auto_is_what_this_machine_has(profile: Profile, gpus: tuple[int, ...], 
 def test_more_gpus_than_there_are_is_refused() -> None:
     with pytest.raises(CommandError, match="wants 2 GPUs for each member, and 1 are visible"):
         resolve(Profile(executor="local", gpus_per_node=2), (0,))
+
+
+def test_what_is_stopped_before_it_began_goes_on_too(tmp_path: Path, packed: Path) -> None:
+    here = machine(tmp_path, packed)
+    for member in here.plan.members:
+        here.how[member.run_id] = "late"
+    feeder = Feeder(here.folder, (), here.launch)
+    for member in here.plan.members[:2]:
+        here.launch(here.folder, here.plan, member.run_id, Share((), 1, 1))
+    feeder.stop()
+    assert all(started.done() for started in here.started)
+    assert set(here.states().values()) == {"pending"}
+    here.how.clear()
+    assert here.feed() == 0

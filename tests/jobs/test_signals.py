@@ -62,6 +62,14 @@ def test_work_that_saves_nothing_is_interrupted() -> None:
     assert result.stdout == "interrupted\n", result.stderr
 
 
+def test_work_that_is_over_is_not_interrupted() -> None:
+    result = run(
+        "signals.install(deadline_s=60, interrupt=True)\nsignals.interrupt_nothing()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.1)\nprint('ended')"
+    )
+    assert (result.returncode, result.stdout) == (0, "ended\n"), result.stderr
+
+
 def test_process_that_does_not_end_shows_its_stacks_and_exits() -> None:
     began = time.monotonic()
     result = run(

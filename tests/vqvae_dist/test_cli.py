@@ -24,7 +24,7 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train-vqva"], "error: no command 'train-vqva'; did you mean train-vqvae?; see --help"),
+        (["train-vqva"], "error: no command 'train-vqva'; did you mean train-vqvae?; allowed: train-vqvae, "),
         (["train-vqvae"], "error: data.path is needed: --data.path FILE.h5"),
         (["train-vqvae", "--preset", "smoky"], "error: no preset 'smoky'; there are"),
         (["train-pixelcnn", "--preset", "smoke"], "error: preset smoke is for train-vqvae; there are pixelcnn"),
