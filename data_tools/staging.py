@@ -39,17 +39,22 @@ def staged(output: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(out_dir: Path) -> Iterator[Path]:
-    """Provide a folder to fill, which becomes ``out_dir`` when it is whole.
+    """Provide a folder to fill, which becomes ``out_dir`` when it is whole; what it holds moves into an empty one.
 
     UsageError where something is there already, CommandError where it can't be written.
     """
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    is_there = out_dir.is_dir()
+    held = [path.name for path in out_dir.iterdir()] if is_there else []
+    if (out_dir.exists() and not is_there) or not all(name.startswith(STAGING) for name in held):
         raise UsageError(f"{out_dir} is not an empty folder; choose another")
     try:
-        with staged(out_dir) as folder:
+        with staged(out_dir / "slices" if is_there else out_dir) as folder:
             (folder / "whole").mkdir()
             yield folder / "whole"
-            (folder / "whole").replace(out_dir)
+            if not is_there:
+                (folder / "whole").replace(out_dir)
+            for path in sorted((folder / "whole").iterdir()) if is_there else []:
+                path.replace(out_dir / path.name)
     except OSError as error:
         raise CommandError(f"{out_dir}: could not be written ({error.strerror or error})") from error
 

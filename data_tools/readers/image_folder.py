@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,7 +42,7 @@ _WHITE_IS_0 = 0
 _UNSIGNED, _SIGNED = 1, 2
 
 
-_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
+_TURNS: dict[Any, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     2: np.fliplr,
     3: lambda page: np.rot90(page, 2),
     4: np.flipud,
@@ -180,7 +181,12 @@ def _tiff_page(data: bytes, page: int) -> npt.NDArray[Any]:
 
 def _turned(page: npt.NDArray[Any], image: Image.Image) -> npt.NDArray[Any]:
     """Return a page as its EXIF orientation shows it; Pillow does that by itself for TIFF alone."""
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1)) if image.format != "TIFF" else None
+    if image.format == "TIFF":
+        return page
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):  # damage beside the picture
+        return page
     return np.ascontiguousarray(turn(page)) if turn else page
 
 

@@ -183,6 +183,12 @@ def test_a_folder_of_slices_is_whole_or_not_there(phantom_file: Path, tmp_path: 
         assert list(disk.iterdir()) == []
 
 
+def test_an_empty_folder_is_filled(phantom_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty" / ".staging-slices-left").mkdir(parents=True)
+    export(phantom_file, tmp_path / "empty")
+    assert {"slices.csv", "subjects.csv", "train"} <= {path.name for path in (tmp_path / "empty").iterdir()}
+
+
 def test_a_picture_is_not_replaced_by_a_packed_file(save: Save, pack_here: Pack) -> None:
     folder = save("a.png", brain())
     before = (folder / "a.png").read_bytes()

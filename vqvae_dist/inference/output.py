@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_tools.console import UsageError
-from vqvae_dist.files import fsync_folder, naming, staging_path
+from vqvae_dist.files import fsync_folder, staging_path
 
 _NUMBERED = re.compile(r"(.+_)?\d{2,}\.png")
 """Single pictures in a folder of results; whatever else lies there is somebody else's."""
@@ -45,17 +45,20 @@ def staged_results(
     """
     claim([folder / name for name in reversed(names)], overwrite=overwrite, inputs=inputs)
     staged = staging_path(folder / "results")
-    with naming(folder):
-        try:
-            staged.mkdir()
-            yield staged
-            for name in reversed(names):
-                _clear(folder / name)
-            for name in names:
-                _move(staged / name, folder / name)
-            fsync_folder(folder)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    try:
+        staged.mkdir()
+        yield staged
+        for name in reversed(names):
+            _clear(folder / name)
+        for name in names:
+            _move(staged / name, folder / name)
+        fsync_folder(folder)
+    except OSError as error:
+        if error.filename is None or Path(error.filename).is_relative_to(staged):
+            error.filename = str(folder)  # the one beside is nobody's affair
+        raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _is_there(path: Path) -> bool:

@@ -132,6 +132,12 @@ def test_a_picture_is_read_as_its_orientation_shows_it(kind: str, orientation: i
     np.testing.assert_array_equal(pixels_of(data), expected)
 
 
+def test_damaged_exif_data_spoil_no_picture() -> None:
+    for exif in (b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"):
+        data = encoded(Image.fromarray(brain()), "jpeg", exif=exif)
+        np.testing.assert_array_equal(pixels_of(data), pixels_of(encoded(Image.fromarray(brain()), "jpeg")))
+
+
 def test_a_turned_tiff_that_pillow_does_not_read_is_named() -> None:
     deep = np.stack([brain().astype(np.uint16) * 9] * 3, axis=-1)
     with pytest.raises(UnreadableError, match="its orientation tag turns it"):
