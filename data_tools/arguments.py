@@ -67,7 +67,7 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
     return parsed() if is_function else parsed
 
 
-HELP = "COMMAND --help shows its flags; --debug with any command shows tracebacks instead of messages."
+HELP = "COMMAND --help shows its flags; --debug anywhere shows tracebacks instead of messages; --version the version."
 """The last line of each program's usage."""
 
 

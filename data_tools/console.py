@@ -76,7 +76,7 @@ def one_line(text: str) -> str:
 def run_command(command: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None) -> int:
     """Run ``command(arguments)`` and turn what it raises into a message and an exit status.
 
-    ``--debug`` anywhere before a ``--`` shows tracebacks instead of messages.
+    ``--debug`` anywhere before a ``--`` shows tracebacks instead of messages; ``--version`` alone tells the version.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -84,6 +84,9 @@ def run_command(command: Callable[[list[str]], int | None], arguments: Sequence[
     if debug:
         arguments.remove("--debug")
     try:
+        if arguments == ["--version"]:
+            say(installed_version())
+            return 0
         return command(arguments) or 0
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
@@ -96,6 +99,17 @@ def run_command(command: Callable[[list[str]], int | None], arguments: Sequence[
             traceback.print_exc()
         note(f"error: {describe(error)}")
         return error.status if isinstance(error, CommandError) else 1
+
+
+def installed_version() -> str:
+    """Name and version of this suite, as it was installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    name = "brain-vqvae-suite"
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return f"{name}, not installed: run from its folder"
 
 
 def describe(error: BaseException) -> str:

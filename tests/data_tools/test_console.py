@@ -1,4 +1,5 @@
 import io
+import subprocess
 import sys
 
 import pytest
@@ -93,3 +94,11 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_the_nearest_name_is_offered(given: str, said: str) -> None:
     assert did_you_mean(given, ["data.path", "optim.lr"]) == said
+
+
+@pytest.mark.parametrize("program", ["data_tools", "vqvae_dist", "jobs"])
+def test_each_program_tells_its_version(program: str) -> None:
+    command = [sys.executable, "-m", program, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("brain-vqvae-suite")
+    assert len(done.stdout.splitlines()) == 1
