@@ -32,6 +32,7 @@ def export(file: Path, out_dir: Path) -> None:
     is for ``pack --subjects``: packing OUT_DIR with it gives the same pixels, subjects, classes and splits.
     """
     with SliceReader(file) as reader, new_folder(out_dir) as folder:
+        reader.check_digest()
         total = sum(group.count for group in reader.groups)
         _export_all(reader, folder, total)
     say(f"{out_dir}: {total} slices, listed in slices.csv")

@@ -105,7 +105,7 @@ def trained_on(folder: Path, data: Path, reference: Path) -> Ended:
 
 
 def slices_read(folder: Path, data: Path, reference: Path) -> Ended:
-    """Read every slice and its columns."""
+    """Read every slice and its columns, after what each command does first: hold the index against its digest."""
     try:
         content = packed_content(folder / "brain.h5")
     except Exception as error:  # what a command would print
@@ -133,9 +133,10 @@ def said_of(error: Exception) -> str:
 def packed_content(file: Path) -> list[Any]:
     """Everything that training takes from a packed file."""
     with SliceReader(file) as reader:
+        reader.check_digest()
         content: list[Any] = [reader.digest, reader.subjects, reader.classes]
         for group in reader.groups:
-            content += [group, reader.read_block(group.name, 0, group.count).tobytes()]
+            content += [group, *(reader.read(group.name, row).tobytes() for row in range(group.count))]
             content += [column.tobytes() for column in vars(reader.index(group.name)).values()]
     return content
 

@@ -64,6 +64,7 @@ def evaluate(
         raise UsageError(f"--reference-draws must be 1 or more, got {reference_draws}")
     vqvae, prior = load_pair(run, pixelcnn) if pixelcnn else (load_vqvae(run), None)
     reader = SliceReader(data)
+    reader.check_digest()
     chosen = rows_of_split(reader, split)
     check_sizes(reader, chosen)
     with staged_results(output, WRITTEN, overwrite=overwrite, inputs=[data]) as staged:

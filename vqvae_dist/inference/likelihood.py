@@ -48,6 +48,7 @@ def likelihood_map(
     """
     images, prior = load_pair(vqvae, pixelcnn)
     reader = SliceReader(data)
+    reader.check_digest()
     chosen = rows_of_split(reader, split)
     names = ("pictures", "likelihood.h5", "per_slice.csv")
     with staged_results(output, names, overwrite=overwrite, inputs=[data]) as staged:

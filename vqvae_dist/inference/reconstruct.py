@@ -51,6 +51,7 @@ def reconstruct(*, run: Path, data: Path, split: Split, output: Path, count: int
     if count < 1:
         raise UsageError(f"--count must be 1 or more, got {count}")
     vqvae, reader = load_vqvae(run), SliceReader(data)
+    reader.check_digest()
     chosen = _evenly(rows_of_split(reader, split), count)
     grids = {name: (output / f"{name}_reconstructions.png", output / f"{name}_{_ERRORS}.png") for name in chosen}
     singles = {name: [_singles(output, name, int(row)) for row in rows] for name, rows in chosen.items()}
