@@ -22,6 +22,8 @@ from jobs.wandb_upload import WandbRun, find_runs
 
 def fill(folder: Path) -> int:
     """Write the runs of a sweep folder, or one run, to ``trackio/`` in it; CommandError without runs or trackio."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give that of a sweep or of a run")
     runs = [run for run in find_runs(folder) if run.attempts]
     if not runs:
         raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here")

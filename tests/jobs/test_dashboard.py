@@ -55,6 +55,8 @@ def test_runs_are_shown_with_their_settings_and_pictures(tmp_path: Path) -> None
 def test_folder_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="nothing was tracked"):
         fill(tmp_path)
+    with pytest.raises(UsageError, match="no such folder; give that of a sweep or of a run"):
+        fill(tmp_path / "elsewhere")
 
 
 def test_one_folder_is_asked_for() -> None:
