@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.phantoms import write_codes, write_packed
+from tests.wandb_server import WandbServer
+from tests.wandb_server.client import Client
 
 # A test run that was itself started in the background has Ctrl-C ignored, and its child processes would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -45,3 +47,17 @@ def packed_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Code maps of 8 x 8 cells over 16 codes: 18 to train on, 6 to validate."""
     return write_codes(tmp_path_factory.mktemp("codes") / "codes.h5")
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    """A W&B server on 127.0.0.1."""
+    with WandbServer() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: WandbServer, tmp_path: Path) -> Client:
+    """The real W&B client, which sends to the server."""
+    (tmp_path / "home").mkdir()
+    return Client(server.environment(tmp_path / "home"))

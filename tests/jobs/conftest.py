@@ -1,30 +1,17 @@
-"""A W&B server, its client, and `jobs sync` between them."""
+"""`jobs sync`, between a W&B server and the runs of a sweep."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.wandb_server import WandbServer
 from tests.wandb_server.client import REPOSITORY, Client, clean_environment
 
 Sync = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: WandbServer, tmp_path: Path) -> Client:
-    (tmp_path / "home").mkdir()
-    return Client(server.environment(tmp_path / "home"))
 
 
 @pytest.fixture

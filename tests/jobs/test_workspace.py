@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +124,6 @@ def test_settings_that_span_decades_get_a_logarithmic_axis() -> None:
         "optim.milestones_str": False,
         "model.quantizer.kind": False,
     }
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
 
 
 @pytest.mark.slow

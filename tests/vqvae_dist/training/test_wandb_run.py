@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +14,6 @@ from tests.wandb_server.whole import faults, run_of
 from vqvae_dist.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: WandbServer, tmp_path: Path) -> Client:
-    (tmp_path / "home").mkdir()
-    return Client(server.environment(tmp_path / "home"))
 
 
 @pytest.fixture
