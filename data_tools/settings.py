@@ -47,7 +47,7 @@ class PhantomSettings:
 class PackSettings:
     """Pack slices (PNG, JPEG, TIFF, BMP, NIfTI, DICOM, also mixed) into one HDF5 file."""
 
-    src: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC...")]
+    src: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC...", help_behavior_hint="(required)")]
     """Folders or files to pack. Folders named train, validate or test give the splits."""
 
     output: Path
@@ -62,17 +62,17 @@ class PackSettings:
     min_foreground: float = 0.01
     """Slices with a smaller share of pixels above 2 % of the window are left out; 0 keeps all."""
 
-    subjects: Path | None = None
+    subjects: Annotated[Path | None, arg(metavar="CSV", help_behavior_hint="(default: none)")] = None
     """CSV with: path glob, subject[, class]."""
 
-    subject_pattern: str | None = None
+    subject_pattern: Annotated[str | None, arg(metavar="REGEX", help_behavior_hint="(default: none)")] = None
     """Regular expression searched in relative paths; its first group (or all of it) names the subject."""
 
     split_shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of subjects for train, validate and test where no folder decides."""
 
-    window: Window | None = None
-    """Real values that become 0 and 1, for every volume; by default by volume."""
+    window: Annotated[Window | None, arg(metavar="LOW HIGH", help_behavior_hint="(default: by volume)")] = None
+    """Real values that become 0 and 1, for every volume."""
 
     compression: Compression = "none"
     """Of the pixels in the file. lz4 and zstd are smaller and slower to read."""

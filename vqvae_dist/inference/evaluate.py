@@ -6,9 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from tyro.conf import arg
 
 from data_tools.console import UsageError, say
 from data_tools.slicefile import SliceReader
@@ -41,7 +42,7 @@ def evaluate(
     data: Path,
     split: Split,
     output: Path,
-    pixelcnn: Path | None = None,
+    pixelcnn: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="(default: none)")] = None,
     reference_draws: int = 5,
     overwrite: bool = False,
 ) -> None:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
+from tyro.conf import arg
 
 from data_tools.console import UsageError, progress, say
 from vqvae_dist.counter_random import uniforms
@@ -29,6 +29,8 @@ from vqvae_dist.pictures import grid_picture, save_picture
 BATCH = 16
 """Samples drawn at once; always as many, since a matrix product may round otherwise in a batch of another size."""
 
+LIKE_TRAINING = "(default: as the training slices)"
+
 CONDITION_STREAM = 7
 """Stream of ``counter_random`` that draws positions and classes."""
 
@@ -43,9 +45,9 @@ def generate(
     temperature: float = 1.0,
     top_k: int = 0,
     top_p: float = 1.0,
-    position: float | None = None,
-    class_: Annotated[str | None, tyro.conf.arg(name="class")] = None,
-    size: str | None = None,
+    position: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=LIKE_TRAINING)] = None,
+    class_: Annotated[str | None, arg(name="class", metavar="CLASS", help_behavior_hint=LIKE_TRAINING)] = None,
+    size: Annotated[str | None, arg(metavar="HxW", help_behavior_hint=LIKE_TRAINING)] = None,
     overwrite: bool = False,
 ) -> None:
     """Draw new slices from a prior: a grid of all, and beside it a lossless grid and a picture of each.
@@ -59,9 +61,9 @@ def generate(
         temperature: below 1 favours likely codes.
         top_k: draw each code among the k likeliest; 0 for all.
         top_p: draw each code among the likeliest that hold this share of the probability.
-        position: where in the volume the slices lie, 0..1; as the training slices by default.
-        class_: a class of the training slices, by name or number; as the training slices by default.
-        size: height x width in pixels, like 288x288; the training slices' by default.
+        position: where in the volume the slices lie, 0..1.
+        class_: a class of the training slices, by name or number.
+        size: height x width in pixels, like 288x288.
         overwrite: replace pictures that are there.
     """
     kept = checked_filter(temperature, top_k, top_p)
