@@ -118,7 +118,15 @@ def describe(error: BaseException) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if is_out_of_memory(error):
+        return f"not enough memory for this ({first_line(error)}); a smaller batch, size, count or model needs less"
     return f"{type(error).__name__}: {first_line(error)} (--debug shows where)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; torch has a class of its own for GPUs and none for the CPU."""
+    torchs_own = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torchs_own
 
 
 def first_line(said: BaseException | str) -> str:

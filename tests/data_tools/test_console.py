@@ -30,6 +30,16 @@ def test_errors_become_a_line_and_a_status(
     assert capsys.readouterr().err == text + "\n"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("so much"), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: so much")],
+)
+def test_too_little_memory_is_said_in_words(error: BaseException) -> None:
+    said = console.describe(error)
+    assert said.startswith("not enough memory for this (")
+    assert said.endswith("so much); a smaller batch, size, count or model needs less")
+
+
 def test_debug_shows_the_traceback_and_is_not_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     seen = []
 
