@@ -54,7 +54,7 @@ def staged_results(
             _move(staged / name, folder / name)
         fsync_folder(folder)
     except OSError as error:
-        if error.filename is None or Path(error.filename).is_relative_to(staged):
+        if error.filename is None or Path(str(error.filename)).is_relative_to(staged):
             error.filename = str(folder)  # the one beside is nobody's affair
         raise
     finally:
