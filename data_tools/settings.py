@@ -12,8 +12,10 @@ from tyro.conf import Positional, arg
 from data_tools.choices import Axis, Compression, Window, can_scale
 
 MAX_PHANTOM_SIDE = 4096
-WORKERS_A_CORE = 8
 """Of a phantom's slice: drawing it takes some gigabytes."""
+
+WORKERS_A_CORE = 8
+"""More than a core has to do, for slices on a slow disk; beyond, processes only take memory."""
 
 
 @dataclass(frozen=True)
