@@ -9,36 +9,18 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from data_tools.console import UsageError, did_you_mean
 
 T = TypeVar("T")
 
 
-@overload
-def parse(
-    command: Callable[..., T],
-    arguments: Sequence[str],
-    *,
-    prog: str,
-    default: T | None = None,
-    about: str | None = None,
-) -> T: ...
-
-
-@overload
-def parse(
-    command: Any, arguments: Sequence[str], *, prog: str, default: Any = None, about: str | None = None
-) -> Any: ...
-
-
-def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = None, about: str | None = None) -> Any:
+def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
     """Read ``arguments`` into a typed command with tyro.
 
-    ``command`` is a dataclass, a union of dataclasses (subcommands) or a function; a function is called with
-    what was read, and its result returned. ``default`` is an instance whose values stand where no flag is given;
-    ``about`` heads the help of several commands, which have no docstring.
+    ``command`` is a dataclass or a function; a function is called with what was read, and its result returned.
+    ``default`` is an instance whose values stand where no flag is given.
     ``--help`` prints tyro's help and ends the program with status 0.
 
     Raises UsageError, in one or two plain lines, for anything tyro or a field's own check refuses.
@@ -46,11 +28,11 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
     import tyro
 
     is_function = inspect.isroutine(command)
-    target = _bound_later(command) if is_function else command
-    options = {} if default is None else {"default": default}
+    target: Any = _bound_later(command) if is_function else command
+    options: dict[str, Any] = {} if default is None else {"default": default}
     if any(argument in ("-h", "--help") for argument in arguments):
         with _environment(**_without_colour()):
-            return tyro.cli(target, args=arguments, prog=prog, description=about, **options)
+            tyro.cli(target, args=arguments, prog=prog, **options)
     complaint = io.StringIO()
     try:
         # Wide, so that no path is broken over lines; no terminal, so that the frame is plain dashes.
@@ -64,7 +46,8 @@ def parse(command: Any, arguments: Sequence[str], *, prog: str, default: Any = N
         raise UsageError(_plain_complaint(complaint.getvalue(), prog)) from None
     except ValueError as error:
         raise UsageError(f"{error} (see {prog} --help)") from None
-    return parsed() if is_function else parsed
+    result: T = parsed() if is_function else parsed
+    return result
 
 
 HELP = "COMMAND --help shows its flags; --debug anywhere shows tracebacks instead of messages; --version the version."
@@ -173,8 +156,6 @@ def _missing(lines: Sequence[str]) -> str:
 
 def _hint(header: str, *lines: str) -> str:
     """Say shortly what a section of tyro's hints is about; nothing where it holds no flag."""
-    if header.startswith("Available subcommands: "):
-        return f"; allowed: {header.partition(': ')[2]}"
     if not lines:
         return ""
     if header.startswith("Unrecognized options"):

@@ -5,15 +5,14 @@ Only what reads the command line is imported here; each command imports what it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
-from data_tools.arguments import COMPLETION, HELP, check_command, parse, print_completion
+from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
 from data_tools.console import run_command
 from data_tools.settings import PackSettings, PhantomSettings
 
@@ -50,23 +49,34 @@ class Export:
     """A folder that is new or empty."""
 
 
-COMMANDS = {"phantom": PhantomSettings, "pack": PackSettings, "info": Info, "verify": Verify, "export": Export}
+COMMANDS = {
+    "phantom": "make brain-like slices to try things on",
+    "pack": "pack slices and volumes into one HDF5 file",
+    "info": "what a packed file holds",
+    "verify": "check every slice of a packed file against its checksums",
+    "export": "write the slices of a packed file as images",
+}
 
-AnyCommand: Any = reduce(or_, (Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()))
-"""For tyro; what ``--help`` and a wrong command are answered from."""
+ARGUMENTS: dict[str, Callable[..., object]] = {
+    "phantom": PhantomSettings,
+    "pack": PackSettings,
+    "info": Info,
+    "verify": Verify,
+    "export": Export,
+}
 
 
-def run(arguments: list[str]) -> None:
-    """Run the command that ``arguments`` ask for."""
-    if arguments[:1] == [COMPLETION]:
-        print_completion(COMMANDS, arguments, prog="data-tools")
-        return
-    if arguments and arguments[0] in COMMANDS:  # read by itself, so that an error points to this command's help
-        command = parse(COMMANDS[arguments[0]], arguments[1:], prog=f"python -m data_tools {arguments[0]}")
-    else:
-        if arguments and not arguments[0].startswith("-"):
-            check_command(arguments[0], COMMANDS, prog="python -m data_tools")
-        command = parse(AnyCommand, arguments, prog="python -m data_tools", about=HELP)
+def run(arguments: list[str]) -> int:
+    """Run the command that ``arguments`` ask for; return the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage("python -m data_tools", "data-tools", COMMANDS))
+        return 0 if arguments else 2
+    if arguments[0] == COMPLETION:
+        print_completion(ARGUMENTS, arguments, prog="data-tools")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    check_command(name, COMMANDS, prog="python -m data_tools")
+    command = parse(ARGUMENTS[name], rest, prog=f"python -m data_tools {name}")
     if isinstance(command, PhantomSettings):
         from data_tools.phantom import phantom
 
@@ -87,6 +97,7 @@ def run(arguments: list[str]) -> None:
         from data_tools.export import export
 
         export(command.file, command.out_dir)
+    return 0
 
 
 def main() -> int:

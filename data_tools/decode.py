@@ -21,7 +21,8 @@ import numpy as np
 from data_tools.catalog import FileRow
 from data_tools.choices import Axis, Compression, Window
 from data_tools.intensity import foreground_share, stored_window, volume_window
-from data_tools.readers.slice import MAX_FILE_BYTES, PlacedSlice, UnreadableError, Volume, reason, sniff
+from data_tools.readers.formats import read_file
+from data_tools.readers.slice import MAX_FILE_BYTES, PlacedSlice, UnreadableError, Volume, reason
 from data_tools.slicewriter import EncodedSlice, SliceEncoder
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Decoder:
             except UnreadableError as error:
                 result.unreadable[number] = str(error)
         try:
-            volume = self._open_source(rows, contents)
+            volume = self._read(rows, contents)
             result.unreadable |= volume.unreadable
             result.other_volumes = volume.others
             if not volume.slices:
@@ -113,14 +114,14 @@ class Decoder:
                 result.facts[placed.file] = facts
         return result
 
-    def _open_source(self, rows: Sequence[FileRow], contents: dict[int, bytes]) -> Volume:
+    def _read(self, rows: Sequence[FileRow], contents: dict[int, bytes]) -> Volume:
         if rows[0].is_dicom:
             from data_tools.readers.dicom import read_series
 
             return read_series([contents.get(number) for number in range(len(rows))])
         if not contents:
             return Volume([], noisy_air=False)
-        return open_source(contents[0], axis=self._settings.axis, volume=self._settings.volume)
+        return read_file(contents[0], axis=self._settings.axis, volume=self._settings.volume)
 
     def _add(self, result: DecodedVolume, rows: Sequence[FileRow], placed: PlacedSlice, window: Window) -> None:
         pixels = np.ascontiguousarray(placed.slice.pixels, placed.slice.pixels.dtype.newbyteorder("<"))
@@ -141,27 +142,6 @@ def _place(row: FileRow, placed: PlacedSlice) -> tuple[int, float]:
     if row.number is None or row.first is None or row.last is None or placed.index > 0:
         return placed.index, placed.position
     return row.number, (row.number - row.first) / (row.last - row.first) if row.last > row.first else 0.5
-
-
-def open_source(data: bytes, *, axis: Axis, volume: int) -> Volume:
-    """Read a file by what its content is, whatever its name says."""
-    kind = sniff(data[:540])
-    if kind == "image":
-        from data_tools.readers.image_folder import read_image
-
-        return read_image(data)
-    if kind == "nifti":
-        from data_tools.readers.nifti import read_nifti
-
-        return read_nifti(data, axis=axis, volume=volume)
-    if kind == "dicom":
-        from data_tools.readers.dicom import read_series
-
-        series = read_series([data])
-        if series.unreadable:
-            raise UnreadableError(series.unreadable[0])
-        return series
-    raise UnreadableError("not an image, NIfTI or DICOM file" if data else "empty")
 
 
 def read_whole(path: Path, *, most: int = MAX_FILE_BYTES) -> bytes:

@@ -10,14 +10,9 @@ from pathlib import Path
 from data_tools.catalog import Catalog
 from data_tools.console import UsageError
 from data_tools.export import is_table
-from data_tools.readers.slice import sniff
+from data_tools.readers.formats import HEAD, UNKNOWN, promised, sniff
 from data_tools.staging import STAGING
 from data_tools.subjects import volume_of
-
-# What the first bytes do not tell, these endings promise; a worker will say what is wrong with such a file.
-_SLICE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".nii", ".nii.gz")
-_DICOM_SUFFIXES = (".dcm", ".ima")
-_HEAD = 540  # bytes that tell what a file is
 
 Skip = Callable[[str, str], None]
 """Called with (path, reason) for what will give no slice."""
@@ -96,7 +91,7 @@ def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
     except OSError as error:
         return skip(path, error.strerror or str(error))
     if is_dicom is None:
-        return skip(path, "empty" if not status.st_size else "not an image, NIfTI or DICOM file")
+        return skip(path, "empty" if not status.st_size else UNKNOWN)
     if any(part.lower().startswith("keras_png_slices_seg_") for part in path.split("/")[:-1]):
         return skip(path, "a segmentation of OASIS, not an image")
     volume, number = (path, None) if is_dicom else volume_of(path)
@@ -106,16 +101,11 @@ def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
 def is_source(path: Path) -> bool:
     """Whether a file's first bytes are those of a picture, volume or DICOM file."""
     with path.open("rb") as stream:
-        return sniff(stream.read(_HEAD)) is not None
+        return sniff(stream.read(HEAD)) is not None
 
 
 def _is_dicom(path: Path) -> bool | None:
     """Whether a file is DICOM or another kind of slice; None where it is neither."""
     with path.open("rb") as stream:
-        kind = sniff(stream.read(_HEAD))
-    if kind is not None:
-        return kind == "dicom"
-    name = path.name.lower()
-    if name.endswith(_DICOM_SUFFIXES):
-        return True
-    return False if name.endswith(_SLICE_SUFFIXES) else None
+        name = sniff(stream.read(HEAD)) or promised(path.name)
+    return None if name is None else name == "dicom"

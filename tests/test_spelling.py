@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from jobs import commands
 from jobs.cli import COMMANDS as JOBS
 from jobs.cli import main as jobs
 from vqvae_dist.cli import COMMANDS as VQVAE_DIST
-from vqvae_dist.cli import FUNCTIONS, imported
+from vqvae_dist.cli import FUNCTIONS
 from vqvae_dist.cli import main as vqvae_dist
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,9 @@ def test_commands_in_messages_can_be_pasted(package: str) -> None:
     assert not [file for file in files if in_words.search(file.read_text())]
 
 
-ALL = [imported(place) for place in FUNCTIONS.values()] + [getattr(commands, name) for name in JOBS if name != "run"]
+ALL = [resolve_name(place) for place in FUNCTIONS.values()] + [
+    getattr(commands, name) for name in JOBS if name != "run"
+]
 
 
 @pytest.mark.parametrize("function", ALL, ids=lambda function: function.__name__)

@@ -6,13 +6,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
 from data_tools.console import CommandError, UsageError, run_command
@@ -85,7 +85,7 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
         print(usage("python -m vqvae_dist", "vqvae-dist", COMMANDS))
         return 0 if arguments else 2
     if arguments[0] == COMPLETION:
-        functions = {name: imported(place) for name, place in FUNCTIONS.items()}
+        functions = {name: resolve_name(place) for name, place in FUNCTIONS.items()}
         trainings = {"train-vqvae": TrainVQVAE, "train-pixelcnn": TrainPixelCNN}
         print_completion({**trainings, **functions}, arguments, prog="vqvae-dist")
         return 0
@@ -119,14 +119,8 @@ def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None
         from vqvae_dist.training.pixelcnn import train_pixelcnn
 
         return train_pixelcnn(settings, fresh=fresh, attempt=attempt)
-    state = parse(imported(FUNCTIONS[name]), rest, prog=prog)
+    state = parse(resolve_name(FUNCTIONS[name]), rest, prog=prog)
     return str(state) if name == "rerun" else "completed"
-
-
-def imported(place: str) -> Callable[..., Any]:
-    """The function at ``module:name``."""
-    module, _, name = place.partition(":")
-    return cast(Callable[..., Any], getattr(import_module(module), name))
 
 
 def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog: str) -> tuple[Any, bool]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vqvae_dist.config_base import Split, check, config
 from vqvae_dist.config_pixelcnn import CodesDataConfig, PixelCNNConfig, PixelCNNModelConfig
+from vqvae_dist.config_quantizer import QuantizerConfig
 from vqvae_dist.config_training import (
     CheckpointConfig,
     OptimConfig,
@@ -18,7 +19,7 @@ from vqvae_dist.config_training import (
     TrainConfig,
     to_steps,
 )
-from vqvae_dist.config_vqvae import DataConfig, LossConfig, QuantizerConfig, VQVAEConfig, VQVAEModelConfig
+from vqvae_dist.config_vqvae import DataConfig, LossConfig, VQVAEConfig, VQVAEModelConfig
 
 __all__ = [
     "RESULT_VERSION",

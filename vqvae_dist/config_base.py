@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar, dataclass_transform
 
 Split = Literal["train", "validate", "test", "all"]
@@ -17,9 +17,21 @@ MAX_CHANNELS, MAX_LAYERS = 8192, 1024
 """Beyond these even a single layer, or a step, fits into no machine."""
 
 C = TypeVar("C")
+V = TypeVar("V")
+
+YOUNGER = "younger"
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
+def younger(*, default: V) -> V:
+    """Declare a setting that the first runs did not have, with the value that trains as they did.
+
+    At that value it is not in a run's fingerprint, so that runs keep their names.
+    """
+    made: V = field(default=default, metadata={YOUNGER: True})
+    return made
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(younger,))
 def config(cls: type[C]) -> type[C]:
     """Make a frozen, keyword-only dataclass that pydantic reads strictly: no unknown keys, no coercion."""
     cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]

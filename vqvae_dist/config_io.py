@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -21,8 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError, did_you_mean
 from vqvae_dist.config import RESULT_VERSION, STAGES, TrainConfig
+from vqvae_dist.config_base import YOUNGER
 from vqvae_dist.config_errors import explain
-from vqvae_dist.config_vqvae import IDLE_SETTINGS
+from vqvae_dist.config_quantizer import QUANTIZERS
 from vqvae_dist.toml_files import read_toml
 
 T = TypeVar("T", bound=TrainConfig)
@@ -50,10 +51,6 @@ FREE_KEYS = frozenset(
     }
 )
 """Settings that don't change what is trained: not in the fingerprint, free to change when a run goes on."""
-
-ADDED_KEYS: dict[str, Any] = {"loss.edges": 0.0, "precision.deterministic": False}
-"""Settings younger than the first runs, at the value that trains as before: there they are not in the fingerprint, so
-that runs keep their names."""
 
 
 @dataclass(frozen=True)
@@ -190,23 +187,32 @@ def fingerprint(config: TrainConfig, data_digest: str, *, resolved: Mapping[str,
     return _digest(result_settings(config) | kept, data_digest)
 
 
+def younger_settings(kind: type[Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of ``kind`` that the first runs did not have, flat, at the values that train as those did."""
+    found: dict[str, Any] = {}
+    for one in fields(kind):
+        if is_dataclass(one.default):
+            found |= younger_settings(type(one.default), f"{prefix}{one.name}.")
+        elif YOUNGER in one.metadata:
+            found[prefix + one.name] = one.default
+    return found
+
+
 def result_settings(config: TrainConfig) -> dict[str, Any]:
     """The flat settings that change the result, with milestones and warm-up in steps."""
-    flat = flatten(to_json(config))
-    idle = {f"model.quantizer.{name}" for name in IDLE_SETTINGS.get(flat.get("model.quantizer.kind", ""), ())}
-    kept = {
-        key: value
-        for key, value in flat.items()
-        if key not in FREE_KEYS | idle and (key, value) not in ADDED_KEYS.items()
-    }
+    flat, younger = flatten(to_json(config)), younger_settings(type(config)).items()
+    quantizer = QUANTIZERS.get(flat.get("model.quantizer.kind", ""))
+    idle = {f"model.quantizer.{name}" for name in quantizer.idle} if quantizer else set()
+    kept = {key: value for key, value in flat.items() if key not in FREE_KEYS | idle and (key, value) not in younger}
     return kept | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
 
 
 def changed_settings(stored: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """``key old -> new`` for each result-changing setting that differs from a run's config.json; more steps may."""
-    old, new = ADDED_KEYS | flatten(stored["settings"]), ADDED_KEYS | flatten(to_json(config))
+    younger = younger_settings(type(config))
+    old, new = younger | flatten(stored["settings"]), flatten(to_json(config))
     different = []
-    for key in ADDED_KEYS | result_settings(config):
+    for key in younger | result_settings(config):
         before, now = old.get(key), new.get(key)
         same = before == now or (key == "schedule.steps" and before is not None and before <= now)
         if not same and not (key == "optim.milestones" and stored["resolved"]["milestones"] == now):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqvae_dist.config_base import MOST, below_one, check, config, not_negative, positive
+from vqvae_dist.config_base import MOST, below_one, check, config, not_negative, positive, younger
 
 
 @config
@@ -105,7 +105,7 @@ class PrecisionConfig:
     tf32: bool = False
     """Allow TF32 in float32 matrix products and convolutions on CUDA."""
 
-    deterministic: bool = False
+    deterministic: bool = younger(default=False)
     """Only GPU kernels that give the same bits every time: slower. On CPU a run is repeated bit for bit without it."""
 
     activation_checkpointing: bool = False

@@ -16,7 +16,9 @@ from vqvae_dist.config_base import (
     not_negative,
     scored_by,
     up_to,
+    younger,
 )
+from vqvae_dist.config_quantizer import QUANTIZERS, QuantizerConfig
 from vqvae_dist.config_training import TrainConfig
 
 VQVAE_METRICS = (
@@ -54,54 +56,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         not_negative("data.workers", self.workers)
         not_negative("data.crop", self.crop)
-
-
-@config
-class QuantizerConfig:
-    """How an encoder output becomes a code."""
-
-    kind: Literal["ema", "gradient", "fsq"] = "ema"
-    """``ema``: codes are moving averages of their encoder outputs; ``gradient``: trained by the codebook loss;
-    ``fsq``: finite scalar quantization, a fixed grid, for which the settings below change nothing."""
-
-    distance: Literal["euclidean", "cosine"] = "euclidean"
-    """Which code counts as nearest."""
-
-    decay: float = 0.99
-    """Of the moving averages of code counts, and with kind ``ema`` of sums, per optimizer step."""
-
-    commitment: float = 0.25
-    """Weight of the term that pulls encoder outputs to their codes."""
-
-    init: Literal["kmeans", "data", "normal"] = "kmeans"
-    """First codes: k-means of encoder outputs, a draw of encoder outputs, or Gaussian noise."""
-
-    init_after: int = 0
-    """Optimizer steps trained without quantization before the codebook is initialised from data."""
-
-    revive_below: float = 0.5
-    """A code whose averaged count a step falls under this is moved to a badly quantized encoder output; 0 never."""
-
-    gradient: Literal["straight_through", "rotation"] = "straight_through"
-    """How the decoder's gradient passes the quantizer."""
-
-    def __post_init__(self) -> None:
-        below_one("model.quantizer.decay", self.decay)
-        not_negative("model.quantizer.commitment", self.commitment)
-        not_negative("model.quantizer.init_after", self.init_after)
-        not_negative("model.quantizer.revive_below", self.revive_below)
-        check(
-            not (self.init == "normal" and self.init_after),
-            "model.quantizer.init_after",
-            self.init_after,
-            "0 with model.quantizer.init normal",
-        )
-
-
-IDLE_SETTINGS = {
-    "fsq": ("distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"),
-}
-"""Of a kind of quantizer, the settings that change nothing; runs that differ in them are the same run."""
 
 
 @config
@@ -147,19 +101,17 @@ class VQVAEModelConfig:
         power = self.downsample >= 2 and self.downsample & (self.downsample - 1) == 0
         check(power, "model.downsample", self.downsample, "a power of two from 2")
         below_one("model.ema", self.ema)
-        if self.quantizer.kind == "fsq":
-            levels = max(2, round(self.codebook_size ** (1.0 / self.code_dim)))
-            check(
-                levels**self.code_dim == self.codebook_size,
-                "model.codebook_size",
-                self.codebook_size,
-                f"levels to the power of model.code_dim {self.code_dim} with model.quantizer.kind fsq, as 8^3 = 512",
+        kind = QUANTIZERS[self.quantizer.kind]
+        if not kind.has_size(self.codebook_size, self.code_dim):
+            raise ValueError(
+                f"model.codebook_size must be {kind.sizes} with model.quantizer.kind {self.quantizer.kind}, "
+                f"got {self.codebook_size} with model.code_dim {self.code_dim}"
             )
 
 
 @config
 class LossConfig:
-    """Weights of the reconstruction terms."""
+    """Weights of the reconstruction terms, each that of a function of its name in ``training/loss_terms.py``."""
 
     mse: float = 1.0
     """Mean squared error."""
@@ -170,7 +122,7 @@ class LossConfig:
     ssim: float = 0.0
     """1 - SSIM (7x7 uniform window)."""
 
-    edges: float = 0.0
+    edges: float = younger(default=0.0)
     """Mean absolute error of the differences between neighbouring pixels, which keeps edges sharp."""
 
     def __post_init__(self) -> None:

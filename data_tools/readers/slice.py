@@ -1,19 +1,16 @@
-"""What a slice is before it is packed, and what can be said of a file by its first bytes."""
+"""What a slice is before it is packed, and the checks that every reader makes."""
 
 from __future__ import annotations
 
 import math
 import re
-import struct
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data_tools.slice_format import MAX_SLICE_PIXELS
-
-Kind = Literal["image", "nifti", "dicom"]
 
 MAX_FILE_BYTES = 1 << 32
 """A larger file is refused: a file is read whole, so that its hash and its pixels are of the same moment."""
@@ -26,8 +23,6 @@ MAX_SLICES = 1 << 17
 
 MAX_DEFLATE_RATIO = 1032
 """zlib cannot pack better, so a small file that claims to hold much is found out before any memory is taken."""
-
-_IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class UnreadableError(Exception):
@@ -81,26 +76,6 @@ class Volume:
 
     others: int = 0
     """How many further volumes the file holds (4-D NIfTI) that are not read."""
-
-
-def sniff(head: bytes) -> Kind | None:
-    """Tell by its first bytes (540 are enough) what a file is; its name is not believed."""
-    if head[128:132] == b"DICM":
-        return "dicom"
-    if head.startswith(_IMAGE_MAGIC):
-        return "image"
-    if head[:2] == b"\x1f\x8b" or _is_nifti(head):
-        return "nifti"
-    # DICOM without preamble starts with an element of group 2 or 8, little or big endian.
-    group = head[:2]
-    if group in (b"\x02\0", b"\x08\0") and head[3:4] == b"\0":
-        return "dicom"
-    return "dicom" if group in (b"\0\x02", b"\0\x08") and head[2:3] == b"\0" and head[4:6].isalpha() else None
-
-
-def _is_nifti(head: bytes) -> bool:
-    sizes = {struct.unpack(order + "i", head[:4])[0] for order in "<>"} if len(head) >= 4 else set()
-    return 540 in sizes or (348 in sizes and head[344:347] in (b"n+1", b"ni1"))
 
 
 def spread(number: int, count: int) -> float:

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from data_tools import decode
+from data_tools.choices import Axis
 from data_tools.readers import dicom as dicom_reader
+from data_tools.readers.formats import FORMATS
+from data_tools.readers.slice import Volume
 from data_tools.slicefile import SliceReader
 from tests.data_tools.dicoms import at, values
 from tests.data_tools.hostile_files import HOSTILE
@@ -143,13 +146,13 @@ def test_a_worker_is_held_to_the_stated_memory() -> None:
 def test_what_a_library_runs_out_of_memory_for_is_named(
     save: Save, pack_here: Pack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def greedy(data: bytes, **_: object) -> None:
+    def greedy(data: bytes, axis: Axis, volume: int) -> Volume:
         if b"tEXtgreedy" in data:
             bytearray(decode.MAX_WORKER_BYTES + 1)
-        return original(data, **_)
+        return image.read(data, axis, volume)
 
-    original = decode.open_source
-    monkeypatch.setattr(decode, "open_source", greedy)
+    image = FORMATS["image"]
+    monkeypatch.setitem(FORMATS, "image", image._replace(read=greedy))
     folder = save("good.png", brain())
     good = (folder / "good.png").read_bytes()
     (folder / "greedy.png").write_bytes(good + b"tEXtgreedy")

@@ -7,7 +7,6 @@ import pytest
 from tests.vqvae_dist.layers import DIGEST, make
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import (
-    ADDED_KEYS,
     FREE_KEYS,
     Layer,
     changed_settings,
@@ -18,8 +17,9 @@ from vqvae_dist.config_io import (
     result_settings,
     run_id,
     to_json,
+    younger_settings,
 )
-from vqvae_dist.config_vqvae import IDLE_SETTINGS
+from vqvae_dist.config_quantizer import QUANTIZERS
 
 
 def test_free_keys_exist() -> None:
@@ -28,9 +28,10 @@ def test_free_keys_exist() -> None:
 
 
 def test_a_setting_younger_than_a_run_is_taken_as_it_trained() -> None:
-    assert ADDED_KEYS.items() <= flatten(to_json(VQVAEConfig())).items()
+    younger = younger_settings(VQVAEConfig)
+    assert younger == {"loss.edges": 0.0, "precision.deterministic": False}
     old, new = make({}), make({"loss.edges": 0.1})
-    settings = {key: value for key, value in flatten(to_json(old)).items() if key not in ADDED_KEYS}
+    settings = {key: value for key, value in flatten(to_json(old)).items() if key not in younger}
     stored = {"settings": nest(settings), "resolved": {"milestones": list(old.milestones)}}
     assert changed_settings(stored, old) == []
     assert changed_settings(stored, new) == ["loss.edges 0.0 -> 0.1"]
@@ -49,7 +50,7 @@ def test_fingerprint_and_run_id_are_pinned() -> None:
 def test_settings_that_a_kind_of_quantizer_does_not_use_name_no_other_run() -> None:
     grid = {"model.quantizer.kind": "fsq", "model.code_dim": 3}
     flat = flatten(VQVAEConfig())
-    assert {f"model.quantizer.{name}" for name in IDLE_SETTINGS["fsq"]} < flat.keys()
+    assert {f"model.quantizer.{name}" for name in QUANTIZERS["fsq"].idle} < flat.keys()
     for name, value in (("decay", 0.9), ("revive_below", 0.0), ("gradient", "rotation"), ("init", "data")):
         change = {f"model.quantizer.{name}": value}
         assert fingerprint(make(grid | change), DIGEST) == fingerprint(make(grid), DIGEST)

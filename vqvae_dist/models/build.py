@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
+
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
-from vqvae_dist.models.fsq import FSQ
+from vqvae_dist.config_quantizer import QUANTIZERS
 from vqvae_dist.models.pixelcnn import PixelCNN
 from vqvae_dist.models.quantizer import Quantizer
 from vqvae_dist.models.vqvae import VQVAE
@@ -11,19 +13,8 @@ from vqvae_dist.models.vqvae import VQVAE
 
 def build_quantizer(config: VQVAEModelConfig) -> Quantizer:
     """An untrained quantizer of ``config.quantizer.kind``."""
-    K, D, q = config.codebook_size, config.code_dim, config.quantizer
-    if q.kind == "fsq":
-        return FSQ(K, D)
-    return Quantizer(
-        K,
-        D,
-        kind=q.kind,
-        distance=q.distance,
-        decay=q.decay,
-        init=q.init,
-        revive_below=q.revive_below,
-        gradient=q.gradient,
-    )
+    kind: type[Quantizer] = resolve_name(QUANTIZERS[config.quantizer.kind].quantizer)
+    return kind.of(config)
 
 
 def build_vqvae(config: VQVAEModelConfig) -> VQVAE:

@@ -10,13 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from vqvae_dist.config import VQVAEModelConfig
+from vqvae_dist.config_quantizer import levels_of
 from vqvae_dist.models.quantizer import CodeStatistics, Quantizer, QuantizerOutput, straight_through
-
-
-def levels_of(K: int, D: int) -> int | None:
-    """Levels L of each of ``D`` dimensions that make ``K`` codes; None where no whole number does."""
-    levels = round(K ** (1.0 / D))
-    return levels if levels >= 2 and levels**D == K else None
 
 
 class FSQ(Quantizer):
@@ -32,6 +28,11 @@ class FSQ(Quantizer):
         self.levels = levels
         index = torch.arange(K)[:, None] // levels ** torch.arange(D) % levels
         self.weight.copy_((index - levels // 2) / (levels // 2))
+
+    @classmethod
+    def of(cls, config: VQVAEModelConfig) -> FSQ:
+        """One by the settings of the model it belongs to."""
+        return cls(config.codebook_size, config.code_dim)
 
     def forward(self, z_e: Tensor, keys: Tensor | None = None, samples: int = 0) -> QuantizerOutput:
         """Round ``z_e`` (B, D, h, w) to the grid, straight through; ``keys`` and ``samples`` as in ``Quantizer``."""

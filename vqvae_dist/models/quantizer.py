@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vqvae_dist.config import VQVAEModelConfig
+from vqvae_dist.config_quantizer import Kind
 from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.kmeans import kmeans
 from vqvae_dist.models.nearest import ROWS, code_sums, nearest
@@ -93,7 +95,7 @@ class Quantizer(nn.Module):
         K: int,
         D: int,
         *,
-        kind: str = "ema",
+        kind: Kind = "ema",
         distance: str = "euclidean",
         decay: float = 0.99,
         init: str = "kmeans",
@@ -115,6 +117,21 @@ class Quantizer(nn.Module):
         self.register_buffer("revived", torch.zeros(()))  # codes revived so far
         self.is_ready = init == "normal"
         self.register_load_state_dict_post_hook(lambda module, _: module.read_ready())  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def of(cls, config: VQVAEModelConfig) -> Quantizer:
+        """An untrained one by the settings of the model it belongs to."""
+        q = config.quantizer
+        return cls(
+            config.codebook_size,
+            config.code_dim,
+            kind=q.kind,
+            distance=q.distance,
+            decay=q.decay,
+            init=q.init,
+            revive_below=q.revive_below,
+            gradient=q.gradient,
+        )
 
     def read_ready(self) -> None:
         """Take up ``ready`` from loaded weights as a plain bool, so that a forward pass needs no device sync."""

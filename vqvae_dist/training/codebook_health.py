@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vqvae_dist.config_quantizer import QUANTIZERS
 from vqvae_dist.data.order import SampleOrder
 from vqvae_dist.models.quantizer import CodeStatistics, Quantizer
 
@@ -29,12 +30,6 @@ IDLE = 0.01
 
 RUNAWAY = 3.0
 """A code is a runaway beyond this many times the distance of the farthest encoder outputs from their mean."""
-
-ADVICE = {
-    "ema": "model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or ",
-    "gradient": "model.quantizer.revive_below 0.5, init kmeans, or ",
-}
-"""What helps against a collapse beside a smaller codebook, by the kind of quantizer."""
 
 
 class Health(NamedTuple):
@@ -94,7 +89,7 @@ class CodebookHealth:
             return ""
         return (
             f"step {step + 1}: the codebook has collapsed: only {number} of {len(counts)} codes were used in the last "
-            f"epoch; try {ADVICE.get(self.quantizer.kind, '')}a smaller model.codebook_size"
+            f"epoch; try {QUANTIZERS[self.quantizer.kind].collapsed}a smaller model.codebook_size"
         )
 
 

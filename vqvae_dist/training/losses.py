@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from vqvae_dist.config import LossConfig
-from vqvae_dist.metrics.image import ssim
 from vqvae_dist.models.vqvae import VQVAEOutput
+from vqvae_dist.training import loss_terms
 
 
 class Losses(NamedTuple):
@@ -21,19 +21,10 @@ class Losses(NamedTuple):
     commitment: Tensor
 
 
-def edge_error(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute error of the finite differences of (B, 1, H, W) along H and along W (Mathieu et al. 2016): ()."""
-    difference = a - b
-    return difference.diff(dim=-2).abs().mean() + difference.diff(dim=-1).abs().mean()
-
-
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": F.mse_loss,
-    "l1": F.l1_loss,
-    "ssim": lambda a, b: 1.0 - ssim(a, b).mean(),
-    "edges": edge_error,
+    field.name: getattr(loss_terms, field.name) for field in fields(LossConfig)
 }
-"""Reconstruction terms; ``LossConfig`` has a weight of the same name for each."""
+"""Reconstruction terms, by the names of their weights."""
 
 
 def vqvae_losses(images: Tensor, output: VQVAEOutput, config: LossConfig, commitment: float) -> Losses:

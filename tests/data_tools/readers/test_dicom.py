@@ -15,7 +15,8 @@ from pydicom.uid import (
 )
 
 from data_tools.readers.dicom import read_key, read_series
-from data_tools.readers.slice import Volume, sniff
+from data_tools.readers.formats import sniff
+from data_tools.readers.slice import Volume
 from tests.data_tools.dicoms import SYNTAXES, at, dicom, values
 from tests.data_tools.slices import Pixels
 

@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from data_tools.decode import open_source
 from data_tools.export import save_exactly
+from data_tools.readers.formats import read_file
 from data_tools.readers.slice import UnreadableError, Volume
 from data_tools.slice_format import MAX_SLICE_PIXELS
 from tests.data_tools.slices import Pixels, brain
@@ -24,7 +24,7 @@ def encoded(pixels: Pixels | Image.Image, kind: str = "png", **options: Any) -> 
 
 
 def read(data: bytes) -> Volume:
-    return open_source(data, axis="auto", volume=0)
+    return read_file(data, axis="auto", volume=0)
 
 
 def pixels_of(data: bytes) -> Pixels:

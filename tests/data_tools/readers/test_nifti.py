@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_tools.choices import Axis
-from data_tools.decode import open_source
+from data_tools.readers.formats import read_file
 from data_tools.readers.slice import UnreadableError, Volume
 from tests.data_tools.slices import Pixels
 
@@ -26,7 +26,7 @@ def nifti(voxels: Pixels, affine: Pixels | None = None, kind: Any = nib.Nifti1Im
 
 
 def read(data: bytes, axis: Axis = "auto", volume: int = 0) -> Volume:
-    return open_source(data, axis=axis, volume=volume)
+    return read_file(data, axis=axis, volume=volume)
 
 
 def stack(volume: Volume) -> Pixels:

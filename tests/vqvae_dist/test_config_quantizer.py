@@ -1,0 +1,45 @@
+"""The table of quantizers: every kind is built from the settings, and one more entry is one more kind."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+import torch
+
+from vqvae_dist.config import QuantizerConfig, VQVAEModelConfig
+from vqvae_dist.config_quantizer import QUANTIZERS, Kind, QuantizerKind
+from vqvae_dist.models.build import build_quantizer
+from vqvae_dist.models.quantizer import Quantizer
+
+SIZE = {"codebook_size": 64, "code_dim": 3}
+
+
+class Halves(Quantizer):
+    """What somebody may add."""
+
+
+def test_the_table_has_the_kinds_that_settings_may_name() -> None:
+    assert tuple(QUANTIZERS) == get_args(Kind)
+    settings = {field.name for field in fields(QuantizerConfig)}
+    assert all(kind.idle < settings for kind in QUANTIZERS.values())
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_a_kind_is_built_by_its_settings(kind: Kind) -> None:
+    quantizer = build_quantizer(VQVAEModelConfig(quantizer=QuantizerConfig(kind=kind, init="normal"), **SIZE))
+    assert (quantizer.kind, quantizer.K, quantizer.D) == (kind, 64, 3)
+    assert quantizer(torch.randn(1, 3, 4, 4)).codes.shape == (1, 4, 4)
+
+
+def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    further = QuantizerKind(
+        quantizer=f"{__name__}:Halves", has_size=lambda K, D: K == 2 * D, sizes="twice model.code_dim"
+    )
+    monkeypatch.setitem(QUANTIZERS, "halves", further)
+    chosen = QuantizerConfig(kind="halves")  # type: ignore[arg-type]
+    assert isinstance(build_quantizer(VQVAEModelConfig(quantizer=chosen, codebook_size=6, code_dim=3)), Halves)
+    expected = r"model\.codebook_size must be twice model\.code_dim with model\.quantizer\.kind halves, got 64 with"
+    with pytest.raises(ValueError, match=expected):
+        VQVAEModelConfig(quantizer=chosen, **SIZE)

@@ -1,0 +1,98 @@
+"""How an encoder output becomes a code: the kinds of quantizers there are, and their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from vqvae_dist.config_base import below_one, check, config, not_negative
+
+Kind = Literal["ema", "gradient", "fsq"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizerKind:
+    """What is known of a kind of quantizer before it is built."""
+
+    quantizer: str
+    """``module:class``, imported when a model is built; its ``of`` makes one from the model's settings."""
+
+    idle: frozenset[str] = frozenset()
+    """Settings of ``QuantizerConfig`` that it does not use; runs that differ in them are the same run."""
+
+    has_size: Callable[[int, int], bool] = lambda K, D: True
+    """Whether it can have K codes of width D."""
+
+    sizes: str = ""
+    """In words, the K that it can have."""
+
+    collapsed: str = ""
+    """What helps when few codes are used, beside fewer codes; ends in a comma."""
+
+
+def levels_of(K: int, D: int) -> int | None:
+    """Levels L of each of ``D`` dimensions that make ``K`` = L^D codes; None where no whole number does."""
+    levels = round(K ** (1.0 / D))
+    return levels if levels >= 2 and levels**D == K else None
+
+
+QUANTIZERS: dict[Kind, QuantizerKind] = {
+    "ema": QuantizerKind(
+        quantizer="vqvae_dist.models.quantizer:Quantizer",
+        collapsed="model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or ",
+    ),
+    "gradient": QuantizerKind(
+        quantizer="vqvae_dist.models.quantizer:Quantizer",
+        collapsed="model.quantizer.revive_below 0.5, init kmeans, or ",
+    ),
+    "fsq": QuantizerKind(
+        quantizer="vqvae_dist.models.fsq:FSQ",
+        idle=frozenset({"distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"}),
+        has_size=lambda K, D: levels_of(K, D) is not None,
+        sizes="levels to the power of model.code_dim, as 8^3 = 512,",
+    ),
+}
+"""A further kind is a module with its class, an entry here and its name in ``Kind``."""
+
+
+@config
+class QuantizerConfig:
+    """How an encoder output becomes a code."""
+
+    kind: Kind = "ema"
+    """``ema``: codes are moving averages of their encoder outputs; ``gradient``: trained by the codebook loss;
+    ``fsq``: finite scalar quantization, a fixed grid, for which the settings below change nothing."""
+
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """Which code counts as nearest."""
+
+    decay: float = 0.99
+    """Of the moving averages of code counts, and with kind ``ema`` of sums, per optimizer step."""
+
+    commitment: float = 0.25
+    """Weight of the term that pulls encoder outputs to their codes."""
+
+    init: Literal["kmeans", "data", "normal"] = "kmeans"
+    """First codes: k-means of encoder outputs, a draw of encoder outputs, or Gaussian noise."""
+
+    init_after: int = 0
+    """Optimizer steps trained without quantization before the codebook is initialised from data."""
+
+    revive_below: float = 0.5
+    """A code whose averaged count a step falls under this is moved to a badly quantized encoder output; 0 never."""
+
+    gradient: Literal["straight_through", "rotation"] = "straight_through"
+    """How the decoder's gradient passes the quantizer."""
+
+    def __post_init__(self) -> None:
+        below_one("model.quantizer.decay", self.decay)
+        not_negative("model.quantizer.commitment", self.commitment)
+        not_negative("model.quantizer.init_after", self.init_after)
+        not_negative("model.quantizer.revive_below", self.revive_below)
+        check(
+            not (self.init == "normal" and self.init_after),
+            "model.quantizer.init_after",
+            self.init_after,
+            "0 with model.quantizer.init normal",
+        )
