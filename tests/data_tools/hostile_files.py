@@ -12,7 +12,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from tests.data_tools.dicoms import dicom, values
-from tests.data_tools.readers.test_images import encoded, png
+from tests.data_tools.readers.pictures import encoded
+from tests.data_tools.readers.test_images import png
 from tests.data_tools.readers.test_nifti import VOXELS, nifti
 from tests.data_tools.slices import brain
 
