@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.console import say
+from data_tools.staging import STAGING
 from jobs.collect import choose_best
 from jobs.folder import Plan, SweepFolder
 from jobs.status import Status, read_status
-from vqvae_dist.files import STAGING
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from data_tools.staging import staged
 from jobs.folder import SweepFolder
 from vqvae_dist.code_version import code_version
-from vqvae_dist.files import staging_path, write_json
+from vqvae_dist.files import write_json
 
 PACKAGES = ("data_tools", "vqvae_dist", "jobs")
 SUFFIXES = (".py", ".toml", ".typed")
@@ -22,15 +23,16 @@ def take_snapshot(folder: SweepFolder) -> Path:
     target = snapshot_path(folder)
     if (target / DONE).is_file():
         return target
-    staged = staging_path(target)
     files = _source_files()
-    for name, source in files.items():
-        copy = staged / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
-    write_json(staged / DONE, {"commit": code_version(), "files": len(files)})
-    shutil.rmtree(target, ignore_errors=True)  # half of one, from a copy that was killed
-    staged.rename(target)
+    with staged(target) as made:
+        whole = made / target.name
+        for name, source in files.items():
+            copy = whole / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+        write_json(whole / DONE, {"commit": code_version(), "files": len(files)})
+        shutil.rmtree(target, ignore_errors=True)  # half of one, from a copy that was killed
+        whole.rename(target)
     return target
 
 

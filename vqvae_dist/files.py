@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data_tools.staging import STAGING
+
 SEAL = "sha256"
 """Key of a sealed JSON object that holds the checksum of all the others."""
 
-STAGING = ".staging-"
-"""Prefix of what is being written; left-overs of a kill may be deleted."""
-
 
 def staging_path(path: Path) -> Path:
-    """A fresh name beside ``path`` to write to before the rename."""
+    """A fresh name beside ``path`` to write to before the rename, in a folder that its owner clears of such names."""
     return path.with_name(f"{STAGING}{uuid.uuid4().hex[:8]}-{path.name}")
 
 

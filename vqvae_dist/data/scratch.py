@@ -13,7 +13,7 @@ import h5py
 from data_tools.console import CommandError
 from data_tools.own_datasets import own_attributes
 from data_tools.slice_format import DAMAGE
-from vqvae_dist.files import staging_path
+from data_tools.staging import staged
 
 
 def on_scratch(path: str, digest: str) -> str:
@@ -43,14 +43,11 @@ def _make_own(folder: Path) -> None:
 
 
 def _copy(source: Path, copy: Path, digest: str) -> None:
-    staged = staging_path(copy)  # several processes may copy at once; each renames a whole file
-    try:
-        shutil.copyfile(source, staged)
-        if not _is_copy(staged, source, digest):
+    with staged(copy) as folder:  # several processes may copy at once; each renames a whole file
+        shutil.copyfile(source, folder / copy.name)
+        if not _is_copy(folder / copy.name, source, digest):
             raise CommandError(f"{source}: changed while it was copied to {copy.parent}; start again")
-        staged.replace(copy)
-    finally:
-        staged.unlink(missing_ok=True)
+        (folder / copy.name).replace(copy)
 
 
 def _is_copy(copy: Path, source: Path, digest: str) -> bool:

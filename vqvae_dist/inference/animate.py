@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.console import CommandError, UsageError, say
+from data_tools.staging import staged
 from vqvae_dist.animation import FRAME_MS, LAST_FRAME_MS, frames_of, write_gif
-from vqvae_dist.files import staging_path
 from vqvae_dist.inference.output import claim
 from vqvae_dist.pictures import Picture
 
@@ -42,19 +42,17 @@ def write_mp4(path: Path, frames: list[Picture]) -> None:
     """Write frames (H, W) as H.264 through ffmpeg; CommandError without ffmpeg or where it fails."""
     height, width = frames[0].shape
     repeated = [*frames, *[frames[-1]] * (LAST_FRAME_MS // FRAME_MS - 1)]
-    staged = staging_path(path).with_suffix(".mp4")
     source = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", str(1000 / FRAME_MS), "-i", "-"]
     # Players want even sides and yuv420p; a black row or column is added, nothing is scaled.
     target = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p"]
-    command = [find_ffmpeg(), "-v", "error", "-y", *source, *target, str(staged.absolute())]
-    try:
+    with staged(path) as folder:
+        film = folder / "film.mp4"
+        command = [find_ffmpeg(), "-v", "error", "-y", *source, *target, str(film.absolute())]
         done = subprocess.run(command, input=np.stack(repeated).tobytes(), capture_output=True, check=False)
-        if done.returncode != 0 or not staged.is_file():
+        if done.returncode != 0 or not film.is_file():
             reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["it wrote no file"])[-1]
             raise CommandError(f"{path}: ffmpeg failed: {reason}; a GIF needs no ffmpeg (--output FILE.gif)")
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+        film.replace(path)
 
 
 def find_ffmpeg() -> str:

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from data_tools.console import CommandError, UsageError, progress, say, warn
 from data_tools.slicefile import SPLITS, SliceGroup, SliceReader
+from data_tools.staging import staged
 from vqvae_dist.data.codes import COLUMNS, CodesReader
 from vqvae_dist.data.codes_digest import check_digest
 from vqvae_dist.data.codes_writer import LIBVER, CodesWriter
-from vqvae_dist.files import fsync_folder, naming, staging_path
+from vqvae_dist.files import fsync_folder, naming
 from vqvae_dist.hdf5_files import new_hdf5
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
 from vqvae_dist.inference.output import claim
@@ -55,13 +56,9 @@ def extract_codes(
         warn(f"{output}: holds these codes, but damaged; they are made again")
         overwrite = True
     claim([output], overwrite=overwrite, inputs=[data])
-    staged = staging_path(output)
-    with naming(output):
-        try:
-            count = encode_all(staged, vqvae, reader, attributes)
-            staged.replace(output)
-        finally:
-            staged.unlink(missing_ok=True)
+    with naming(output), staged(output) as folder:
+        count = encode_all(folder / output.name, vqvae, reader, attributes)
+        (folder / output.name).replace(output)
         fsync_folder(output.parent)
     say(f"{output}: codes of {count} slices and views, K = {attributes['K']}")
 

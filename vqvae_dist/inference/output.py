@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from data_tools.console import UsageError
-from vqvae_dist.files import fsync_folder, staging_path
+from data_tools.staging import STAGING, staged
+from vqvae_dist.files import fsync_folder
 
 _NUMBERED = re.compile(r"(.+_)?\d{2,}\.png")
 """Single pictures in a folder of results; whatever else lies there is somebody else's."""
@@ -44,21 +44,18 @@ def staged_results(
     an error or a full disk changes nothing in ``folder``, and a kill leaves no old name on new pictures.
     """
     claim([folder / name for name in reversed(names)], overwrite=overwrite, inputs=inputs)
-    staged = staging_path(folder / "results")
     try:
-        staged.mkdir()
-        yield staged
-        for name in reversed(names):
-            _clear(folder / name)
-        for name in names:
-            _move(staged / name, folder / name)
-        fsync_folder(folder)
+        with staged(folder / "results") as made:
+            yield made
+            for name in reversed(names):
+                _clear(folder / name)
+            for name in names:
+                _move(made / name, folder / name)
+            fsync_folder(folder)
     except OSError as error:
-        if error.filename is None or Path(str(error.filename)).is_relative_to(staged):
+        if error.filename is None or STAGING in str(error.filename):
             error.filename = str(folder)  # the one beside is nobody's affair
         raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _is_there(path: Path) -> bool:
@@ -74,10 +71,10 @@ def _clear(path: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _move(staged: Path, path: Path) -> None:
-    if staged.is_dir():
+def _move(made: Path, path: Path) -> None:
+    if made.is_dir():
         path.mkdir(exist_ok=True)
-        for file in sorted(staged.iterdir()):
+        for file in sorted(made.iterdir()):
             file.replace(path / file.name)
-    elif staged.exists():
-        staged.replace(path)
+    elif made.exists():
+        made.replace(path)

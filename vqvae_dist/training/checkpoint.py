@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from data_tools.console import CommandError, describe, warn
+from data_tools.staging import STAGING
 from vqvae_dist.files import (
-    STAGING,
     fsync_folder,
     sha256_file,
     staging_path,

@@ -12,8 +12,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from data_tools.console import CommandError, UsageError, warn
+from data_tools.staging import STAGING
 from vqvae_dist.config import ScheduleConfig, TrainConfig
-from vqvae_dist.files import STAGING, write_sealed
+from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import Attempt, OtherRankError, Ownership, RunFolder, run_name
 from vqvae_dist.training.checkpoint import exported_step, step_folders
 from vqvae_dist.training.generations import KEPT_BY_FRESH, next_generation, set_aside

@@ -50,6 +50,24 @@ def test_an_error_changes_nothing(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from vqvae_dist.inference.output import staged_results
+with staged_results(Path(sys.argv[1]), ["record.json"], overwrite=False) as staged:
+    (staged / "record.json").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_kill_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, timeout=60)
+    assert len(list(tmp_path.glob(".staging-*/record.json"))) == 1
+    with staged_results(tmp_path, ["record.json"], overwrite=False) as staged:
+        (staged / "record.json").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"record.json"}
+
+
 def test_what_is_read_is_never_overwritten(tmp_path: Path) -> None:
     data = tmp_path / "table.csv"
     data.write_text("the only copy")
