@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[*SOURCES, CROSS_SCANNER[0]])
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--runs", type=Path, default=Path("runs/datasets"), help="where runs go (not committed)")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results", help="where figures and pictures go")
     options = parser.parse_args()
-    results = ROOT / "docs" / "results"
-    file = results / f"datasets_{options.steps}.json"
+    file = options.results / f"datasets_{options.steps}.json"
     rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     for name in options.only:
-        rows[name] = measure(name, options.mri, options.runs, options.steps, results / "pictures")
+        rows[name] = measure(name, options.mri, options.runs, options.steps, options.results / "pictures")
         file.write_text(json.dumps(rows, indent=2, sort_keys=True) + "\n")
     print(table(rows))
 

@@ -21,7 +21,12 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, with ``-dirty`` where it was edited; results that were just written don't count."""
+    """The commit of the checkout, with ``-dirty`` where it was edited; results that were just written don't count.
+
+    Where only the files are, without git, $COMMIT says it.
+    """
+    if not (ROOT / ".git").exists():
+        return os.environ.get("COMMIT", "unknown")
     found = _git("rev-parse", "--short=12", "HEAD")
     return f"{found}-dirty" if _git("status", "--porcelain", "--", ".", ":!docs/results") else found
 

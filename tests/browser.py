@@ -25,7 +25,7 @@ document.title = "width " + root.scrollWidth + " height " + root.scrollHeight}})
 
 LEAST_WIDTH = 500
 
-HOUSEKEEPING = ".google.com"
+HOUSEKEEPING = (".google.com", "update.googleapis.com")
 """Hosts that the browser itself asks for the time and for updates, whatever is open."""
 
 
