@@ -33,7 +33,7 @@ from vqvae_dist.data.codes import CodesReader
 from vqvae_dist.inference.load import load_pixelcnn, read_export
 from vqvae_dist.metrics.rate import ContextModel
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
+from vqvae_dist.models.prior import Prior, code_nll
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -96,7 +96,7 @@ def models(reader: CodesReader, runs: Path, trained: Sequence[str]) -> dict[str,
     return made
 
 
-def prior_bits(model: PixelCNN) -> Bits:
+def prior_bits(model: Prior) -> Bits:
     """Charge under a trained prior."""
     device = next(model.parameters()).device
 

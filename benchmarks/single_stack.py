@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.pixelcnn import PixelCNN, gated
+from vqvae_dist.models.prior import CellSampler, WholePasses
 
 
 class MaskedLayer(nn.Module):
@@ -66,6 +67,10 @@ class SingleStack(PixelCNN):
             x = self._run(layer, x, gates[:, i, :, None, None], kept)
         logits: Tensor = self.head(x)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def sampler(self, grid: tuple[int, int], condition: Condition) -> CellSampler:
+        """Give a sampler that costs a forward pass a cell: the prior's caches are those of two stacks."""
+        return WholePasses(self, grid, condition)
 
 
 def build_pixelcnn(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> SingleStack:

@@ -144,6 +144,11 @@ def did_you_mean(given: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def near_or_allowed(given: str, known: Sequence[str]) -> str:
+    """``; did you mean X?``, or where none of ``known`` is near, all of them."""
+    return did_you_mean(given, known) or f"; allowed: {', '.join(known)}"
+
+
 def progress(items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:
     """Yield ``items`` and show how far it is on stderr: a bar on a terminal, a line every 10 s in a log."""
     if not _draws_bars():

@@ -48,6 +48,8 @@ def pack(settings: PackSettings) -> None:
         raise UsageError(f"{settings.output} exists; --overwrite replaces it")
     if settings.output.is_file() and is_source(settings.output):
         raise UsageError(f"{settings.output} is a picture or volume, which --overwrite leaves alone")
+    if settings.report.exists() and not settings.overwrite and not _is_report(settings.report):
+        raise UsageError(f"{settings.report} exists, where the report would go; give another --output, or --overwrite")
     base_folder(settings.src)
     try:
         with staged(settings.output) as folder, contextlib.closing(_Packing(settings, folder)) as packing:
@@ -170,6 +172,7 @@ class _Packing:
         if not self._counts["slices"]:
             sources = " ".join(map(str, self._settings.src))
             raise CommandError(f"{sources}: no slice that can be packed ({skipped} files skipped)")
+        self._rules.check()
         if self._settings.strict and self._counts["unreadable"]:
             raise CommandError(f"--strict: {self._counts['unreadable']} files could not be read; nothing is written")
 
@@ -213,9 +216,19 @@ class _Packing:
         volumes = f"{self._counts['other_volumes']} volumes of 4-D files; " if self._counts["other_volumes"] else ""
         empty, skipped = self._counts["dropped"], self._counts["skipped"]
         say(f"  left out: {empty} empty slices; {volumes}{skipped} files (see the report)")
+        for complaint in self._rules.complaints():
+            warn(complaint)
         for split, subjects in facts["subjects"].items():
             if not subjects:
                 warn(f"no subject is in {split}: there are too few, or its share is 0")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether it is what ``pack`` wrote: a kill may leave it without its packed file."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_text())
+        return isinstance(found, dict) and {"digest", "skipped"} <= found.keys()
+    return False
 
 
 def _batches(rows: Iterable[FileRow]) -> Iterator[list[list[FileRow]]]:

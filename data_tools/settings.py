@@ -113,7 +113,11 @@ class PackSettings:
     @property
     def report(self) -> Path:
         """Where the report goes."""
-        return self.output.with_suffix(".report.json")
+        output = self.output
+        return output.with_name(f"{output.stem if output.suffix in HDF5_SUFFIXES else output.name}.report.json")
+
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def usable_cores() -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import fnmatch
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from data_tools.console import CommandError, UsageError, one_line
 
 KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
 """OASIS's ``case_001`` and BIDS's ``sub-01``, in the file's name or else in a folder's."""
+
+TABLE_RULE, PATTERN_RULE = "subjects file", "subject pattern"
 
 _SLICE_NUMBER = re.compile(r"(?:^|[_-])slice[_-]?(\d+)", re.IGNORECASE)
 _SUFFIXES = re.compile(r"(\.(nii|gz|png|jpe?g|tiff?|bmp|dcm|ima))+$", re.IGNORECASE)
@@ -61,11 +64,32 @@ class SubjectRules:
     def __init__(self, table: SubjectTable | None, pattern: re.Pattern[str] | None) -> None:
         self._table = table
         self._pattern = pattern
+        self._first: dict[str, str] = {}
+        """The first file that each rule decided, by rule."""
+        self._without_row = 0
 
     def owner(self, path: str, *, patient: str = "", series: str = "") -> Owner:
         """Return whose the file at ``path`` (relative, with /) is; ``patient`` or ``series`` come from DICOM."""
         owner = self._owner(path, patient, series)
+        self._first.setdefault(owner.rule, path)
+        self._without_row += owner.rule != TABLE_RULE
         return replace(owner, subject=one_line(owner.subject))
+
+    def check(self) -> None:
+        """Raise UsageError for a rule that was given and decided for no file, as a mistyped one does."""
+        rules = {TABLE_RULE: ("--subjects", self._table), PATTERN_RULE: ("--subject-pattern", self._pattern)}
+        for rule, (flag, given) in rules.items():
+            others = [path for other, path in self._first.items() if other not in (rule, TABLE_RULE)]
+            if given and others and rule not in self._first:
+                raise UsageError(f"{flag}: fits no file; their paths are like {one_line(others[0])}")
+
+    def complaints(self) -> Iterator[str]:
+        """What may be a mistake in the subjects file: rows that fit no file, and files that no row fits."""
+        if self._table and (idle := list(self._table.idle)):
+            yield f"--subjects: {len(idle)} rows fit no file, e.g. {one_line(idle[0])}"
+        if self._table and self._without_row:
+            path = one_line(next(path for rule, path in self._first.items() if rule != TABLE_RULE))
+            yield f"--subjects: no row fits {self._without_row} files, e.g. {path}; other rules give their subjects"
 
     def _owner(self, path: str, patient: str, series: str) -> Owner:
         if self._table is not None and (owner := self._table.owner(path)):
@@ -73,7 +97,7 @@ class SubjectRules:
         if self._pattern is not None and (found := self._pattern.search(path)):
             subject = found[1] if self._pattern.groups else found[0]
             if subject:
-                return Owner(subject, "subject pattern")
+                return Owner(subject, PATTERN_RULE)
         known = KNOWN_NAMES.search(file_name(path)) or KNOWN_NAMES.search(path)
         if known:
             return Owner(known[1], "known name")
@@ -89,12 +113,15 @@ class SubjectTable:
         rows = list(rows)
         self.digest = digest
         self.classes = sorted({owner.label for _, owner in rows if owner.label is not None})
+        self.idle: dict[str, None] = {}
+        """Globs that have fitted no file so far."""
         self._exact: dict[str, Owner] = {}
-        self._globs: list[tuple[re.Pattern[str], Owner]] = []
+        self._globs: list[tuple[str, re.Pattern[str], Owner]] = []
         for glob, owner in rows:
+            self.idle[glob] = None
             self._exact.setdefault(glob, owner)  # a name may hold brackets and mean them
             if any(sign in glob for sign in "*?["):
-                self._globs.append((re.compile(fnmatch.translate(glob)), owner))
+                self._globs.append((glob, re.compile(fnmatch.translate(glob)), owner))
 
     @classmethod
     def read(cls, path: Path) -> SubjectTable:
@@ -118,16 +145,18 @@ class SubjectTable:
             if len(cells) not in (2, 3) or not all(cells[:2]):
                 raise CommandError(f"--subjects {path}: line {number} is not: path glob, subject[, class]")
             label = cells[2] if len(cells) == 3 and cells[2] else None
-            rows.append((cells[0], Owner(cells[1], "subjects file", label)))
+            rows.append((cells[0], Owner(cells[1], TABLE_RULE, label)))
         return cls(rows, hashlib.sha256(data).hexdigest())
 
     def owner(self, path: str) -> Owner | None:
         """Return the owner of ``path``, or None where no row fits; ``*`` matches across folders."""
         name = file_name(path)
-        exact = self._exact.get(path) or self._exact.get(name)
-        if exact is not None:
-            return exact
-        return next((owner for glob, owner in self._globs if glob.match(path) or glob.match(name)), None)
+        exact = ((key, self._exact[key]) for key in (path, name) if key in self._exact)
+        fitting = ((glob, owner) for glob, pattern, owner in self._globs if pattern.match(path) or pattern.match(name))
+        for glob, owner in itertools.chain(exact, fitting):
+            self.idle.pop(glob, None)
+            return owner
+        return None
 
 
 def compiled_pattern(text: str | None) -> re.Pattern[str] | None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.console import UsageError, did_you_mean
+from data_tools.console import UsageError, near_or_allowed
 from vqvae_dist.config import TrainConfig, check, config
 from vqvae_dist.config_errors import in_words
 from vqvae_dist.config_io import Layer, preset_layer, toml_layer
@@ -232,10 +232,12 @@ def _explain(kind: type[Any], error: ValidationError) -> str:
     known = [entry.name for entry in fields(kind)]
     key = ".".join(path[:2] if path[:1] in (["set"], ["grid"], ["zip"], ["env"]) else path[:1])
     if first["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key}{did_you_mean(key, known)}"
+        return f"unknown key {key}, given {json.dumps(first['input'])}{near_or_allowed(key, known)}"
     if first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return f"{key} is missing"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
     wanted = " or ".join(in_words(problem) for problem in error.errors() if problem["loc"][:1] == first["loc"][:1])
-    return f"{key} must be {wanted}, got {json.dumps(first['input'])}"
+    quoted = isinstance(first["input"], dict) and path[:1] in (["grid"], ["zip"])
+    hint = '; write dotted settings in quotes, like "optim.lr"' if quoted else ""
+    return f"{key} must be {wanted}, got {json.dumps(first['input'])}{hint}"

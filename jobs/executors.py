@@ -102,6 +102,12 @@ def stage_executor(
     )
 
 
+def check_executor(profile: Profile) -> None:
+    """CommandError where this machine cannot submit for the profile; asked before anything is written."""
+    if profile.executor == "slurm" and not shutil.which("srun"):
+        raise CommandError("srun: not found; is Slurm on this machine? (--profile local runs here)")
+
+
 def slurm_executor(
     folder: SweepFolder,
     plan: Plan,
@@ -113,8 +119,7 @@ def slurm_executor(
     dependency: str,
 ) -> submitit.SlurmExecutor:
     """An executor with everything of the profile in it."""
-    if not shutil.which("srun"):
-        raise CommandError("srun: not found; is Slurm on this machine? (--profile local runs here)")
+    check_executor(profile)
     if not str(folder.logs).isprintable():  # a line break would end the comment that #SBATCH is to the shell
         raise CommandError(
             f"{str(folder.path)!r}: a path with line breaks or other control signs; choose another --root"

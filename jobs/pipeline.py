@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import UsageError, did_you_mean
+from data_tools.console import UsageError, did_you_mean, near_or_allowed
 from jobs.config import RESOURCE_KEYS, Settings, base_layer
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import Layer, compose, nest
@@ -151,7 +152,10 @@ def _read_stage(name: str, table: Settings, path: Path) -> PipelineStage:
     known = sorted(OPTIONS[name] | RESOURCE_KEYS)
     for key in options:
         if key not in OPTIONS[name]:
-            raise UsageError(f"{path}: [pipeline.{name}]: unknown key {key}{did_you_mean(key, known)}")
+            given = json.dumps(options[key])
+            raise UsageError(
+                f"{path}: [pipeline.{name}]: unknown key {key}, given {given}{near_or_allowed(key, known)}"
+            )
     return PipelineStage(name, DEFAULTS.get(name, {}) | options, resources)
 
 

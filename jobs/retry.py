@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from data_tools.console import UsageError, say
 from jobs.config import Profile
+from jobs.executors import check_executor
 from jobs.folder import SweepFolder
 from jobs.status import Status, read_status
 from jobs.submit import reopen, start
@@ -16,9 +17,6 @@ from jobs.units import find_rows
 def retry_units(folder: SweepFolder, names: Sequence[str], *, profile: Profile | None, wait: bool) -> int:
     """Run the named units, or all failed and lost ones, again; return the exit status."""
     plan = folder.read_plan()
-    if profile:
-        plan = replace(plan, profile=profile)
-        folder.write_plan(plan)
     rows = read_status(folder, plan)
     chosen = select(rows, names)
     if not chosen:
@@ -26,6 +24,10 @@ def retry_units(folder: SweepFolder, names: Sequence[str], *, profile: Profile |
         return 0
     for row in chosen:
         say(f"{row.unit}: {row.state} after {row.attempts} starts: {row.reason}")
+    if profile:
+        plan = replace(plan, profile=profile)
+    check_executor(plan.profile)
+    folder.write_plan(plan)
     reopen(folder, [row.unit for row in chosen], reason="retry")
     members = [row.unit for row in chosen if row.stage == plan.stage]
     stages = [stage.name for stage in plan.pipeline]

@@ -55,10 +55,8 @@ def _run_once(
         say(f"{stage.name}: done already: {output}")
         return "completed"
     if output.is_dir():
-        shutil.rmtree(output)
-    output.unlink(missing_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    state = run(command_line(stage, target, vqvae=vqvae, data=plan.data_path))
+        shutil.rmtree(output)  # of which the command would replace what it writes alone
+    state = run([*command_line(stage, target, vqvae=vqvae, data=plan.data_path), "--overwrite"])
     if state == "completed":
         done = read_json(target.done_file) if target.done_file.is_file() else {}
         write_json(target.done_file, done | {stage.name: key})

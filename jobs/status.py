@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from data_tools.console import CommandError
 from jobs.folder import Plan, PlannedMember, SweepFolder
 from jobs.ledger import History, Ledger
-from jobs.pipeline import TRAIN_PRIOR
+from jobs.pipeline import TRAIN_PRIOR, compose_prior
 from jobs.processes import ProcessName
 from jobs.progress import Progress, read_progress
 from jobs.slurm_query import JobState, Slurm
@@ -82,7 +83,8 @@ def job_states(histories: Iterable[History], slurm: Slurm) -> dict[str, JobState
 def judge(history: History, run_state: str, job: JobState) -> tuple[State, str]:
     """The state of a unit and the reason for it.
 
-    ``run_state`` is what its summary.json says. Completed is only what says so itself and isn't running any more.
+    ``run_state`` is what the summary.json of a member says, or the ledger of a stage. Completed is only what says so
+    itself and isn't running any more.
     """
     if job.waiting:
         return ("requeued" if history.attempts else "pending"), job.detail
@@ -117,10 +119,8 @@ def _member_status(
     jobs: Mapping[str, JobState],
 ) -> Status:
     history = histories.get(member.run_id, History())
-    state, reason, progress = _progress(folder.run(member.run_id), history, jobs)
-    left = member.steps - (progress.step or 0)
-    speed = progress.slices_per_second
-    eta = left * member.batch_size / speed if speed and state == "running" else None
+    progress = _progress(folder.run(member.run_id))
+    state, reason = _judged(history, progress.state, jobs, progress)
     note = " (not in the sweep file any more)" if member.dropped else ""
     return Status(
         run_id=member.run_id,
@@ -130,23 +130,27 @@ def _member_status(
         step=progress.step,
         steps=member.steps,
         best=progress.best,
-        slices_per_second=speed,
+        slices_per_second=progress.slices_per_second,
         job_id=history.job_id or None,
         attempts=history.attempts,
         reason=(reason + note).strip(),
         unit=member.run_id,
         loss=progress.loss,
-        eta_s=eta,
+        eta_s=_time_left(progress, member.steps, member.batch_size) if state == "running" else None,
     )
 
 
 def _stage_status(folder: SweepFolder, plan: Plan, name: str, history: History, jobs: Mapping[str, JobState]) -> Status:
+    """A stage is completed when its job says so: a prior that is there may be of other codes or settings."""
     chosen = folder.read_choice()
+    progress, eta = Progress(), None
     if name == TRAIN_PRIOR and chosen:
-        state, reason, progress = _progress(RunFolder(folder.pipeline(chosen).prior), history, jobs)
-    else:
-        state, reason = judge(history, history.outcome, jobs.get(history.job_id, GONE))
-        progress = Progress()
+        progress = _progress(RunFolder(folder.pipeline(chosen).prior))
+    state, reason = _judged(history, history.outcome, jobs, progress)
+    if state == "running" and progress.steps:
+        stage = next(stage for stage in plan.pipeline if stage.name == name)
+        schedule = compose_prior(stage, source=str(folder.plan_file), codes=Path("codes.h5")).schedule
+        eta = _time_left(progress, progress.steps, schedule.batch_size)
     return Status(
         run_id=chosen or name,
         stage=name,
@@ -161,13 +165,23 @@ def _stage_status(folder: SweepFolder, plan: Plan, name: str, history: History, 
         reason=reason,
         unit=name,
         loss=progress.loss,
+        eta_s=eta,
     )
 
 
-def _progress(run: RunFolder, history: History, jobs: Mapping[str, JobState]) -> tuple[State, str, Progress]:
+def _progress(run: RunFolder) -> Progress:
     try:
-        progress = read_progress(run)
+        return read_progress(run)
     except CommandError as error:  # a damaged summary hides one run, not the sweep
-        progress = Progress(reason=str(error))
-    state, reason = judge(history, progress.state, jobs.get(history.job_id, GONE))
-    return state, reason or (progress.reason if state in ("failed", "lost") else ""), progress
+        return Progress(reason=str(error))
+
+
+def _judged(history: History, says: str, jobs: Mapping[str, JobState], progress: Progress) -> tuple[State, str]:
+    state, reason = judge(history, says, jobs.get(history.job_id, GONE))
+    return state, reason or (progress.reason if state in ("failed", "lost") else "")
+
+
+def _time_left(progress: Progress, steps: int, batch_size: int) -> float | None:
+    """Seconds, at the speed of now."""
+    speed = progress.slices_per_second
+    return (steps - (progress.step or 0)) * batch_size / speed if speed else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_tools.console import UsageError, say
 from jobs.config import Profile
+from jobs.executors import check_executor
 from jobs.folder import Plan, SweepFolder, make_plan, write_sweep
 from jobs.ledger import Event, Ledger
 from jobs.profile import read_profile
@@ -71,6 +72,7 @@ def _outline(plan: Plan) -> object:
 
 def begin(proposal: Proposal, *, wait: bool) -> int:
     """Do what was proposed; return the exit status."""
+    check_executor(proposal.plan.profile)
     write_sweep(proposal.folder, proposal.sweep, proposal.plan)
     return start(proposal.folder, proposal.plan, proposal.missing, proposal.stages, wait=wait)
 

@@ -123,9 +123,15 @@ def _axes(table: SweepTable, path: Path) -> list[Axis]:
     lengths = {key: len(values) for key, values in table.zip.items()}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"{path}: [zip] walks lists together, but they differ in length: {lengths}")
+    known = flatten(STAGES[table.stage]())
     for key, values in {**table.grid, **table.zip}.items():
         if not values:
             raise UsageError(f"{path}: {key} has an empty list: no members")
+        if isinstance(known.get(key), tuple) and not all(isinstance(value, list) for value in values):
+            example = json.dumps([known[key] or ["this"], known[key] or ["that"]])
+            raise UsageError(
+                f"{path}: {key} is a list itself, so give a list of lists like {example}, got {json.dumps(values)}"
+            )
     rows = [dict(zip(table.zip, values, strict=True)) for values in zip(*table.zip.values(), strict=True)]
     axes = [Axis(f"[grid] {key}", [{key: value} for value in values]) for key, values in table.grid.items()]
     axes += [Axis("[zip]", rows), Axis("[[points]]", list(table.points))]

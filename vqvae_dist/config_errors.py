@@ -20,7 +20,8 @@ def explain(error: ValidationError, defaults: Mapping[str, Any], given: Sequence
     first, key = problems[0], _setting(problems[0], defaults)
     source, values = next((layer for layer in reversed(given) if _holds(layer, key)), given[-1])
     if first["type"] == "unexpected_keyword_argument":
-        return f"{source}: unknown setting {key}{did_you_mean(key, list(defaults))}"
+        hint = did_you_mean(key, list(defaults)) or f"; allowed: {', '.join(_beside(key, defaults))}"
+        return f"{source}: unknown setting {key}, given {json.dumps(first['input'])}{hint}"
     if first["type"] == "value_error":  # our own checks name the setting themselves
         text = str(first["ctx"]["error"])
         source = next((layer[0] for layer in reversed(given) if _holds(layer, text.split()[0])), source)
@@ -54,6 +55,12 @@ def _setting(problem: Any, known: Iterable[str]) -> str:
     """The dotted name of what a problem is about, without what pydantic adds (item numbers, union branches)."""
     key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "constrained-")))
     return next((name for name in known if key == name or key.startswith(f"{name}.")), key)
+
+
+def _beside(key: str, known: Iterable[str]) -> list[str]:
+    """The settings of the table that a key would be in; else what there is at the top, tables by their names."""
+    table, top = key.rpartition(".")[0], dict.fromkeys(name.partition(".")[0] for name in known)
+    return [name for name in known if table and name.rpartition(".")[0] == table] or [*top]
 
 
 def _holds(layer: Given, key: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.sweep_files import write_sweep_file
+from vqvae_dist.data.codes import CodesReader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,19 @@ def test_sweep_stopped_by_ctrl_c_goes_on_to_its_report_and_twice_adds_nothing(tm
     third = jobs(*command)
     assert third.wait(timeout=60) == 0
     assert (root / "trial" / "events.jsonl").read_bytes() == events
+
+    edited = REST.replace('"model.layers" = 3', '"model.layers" = 2') + "[pipeline.extract-codes]\nviews = 2\n"
+    write_sweep_file(tmp_path, packed, edited.replace('"num-samples" = 2', '"num-samples" = 3'), steps=80)
+    fourth = jobs(*command)
+    printed = fourth.communicate(timeout=600)[0]
+    assert fourth.returncode == 0, printed
+    made = root / "trial" / "pipeline" / best["choice"]
+    codes = CodesReader(made / "codes.h5").attributes
+    prior = json.loads((made / "prior" / "config.json").read_text())
+    assert codes["views"] == 2
+    assert prior["data_digest"] == codes["digest"], "trained on the codes that are there"
+    assert prior["settings"]["model"]["layers"] == 2
+    assert len(list((made / "Pic").glob("PixelCNN_generate/*.png"))) == 3
 
 
 def test_detached_sweep_goes_on_in_the_background_and_can_be_cancelled(tmp_path: Path, packed: Path) -> None:

@@ -25,11 +25,11 @@ def test_options_and_resources_of_a_stage_are_told_apart() -> None:
         (["extract-codes", "generate"], {}, "generate needs train-pixelcnn before it"),
         (["report", "report"], {}, "report stands there twice"),
         (["report"], {"generate": {}}, "[pipeline.generate] is set, but then doesn't hold generate"),
-        (["evaluate"], {"evaluate": {"spilt": "test"}}, "unknown key spilt; did you mean split?"),
+        (["evaluate"], {"evaluate": {"spilt": "test"}}, 'unknown key spilt, given "test"; did you mean split?'),
         (
             ["extract-codes", "train-pixelcnn"],
             {"train-pixelcnn": {"model.layer": 3}},
-            "unknown setting model.layer; did you mean model.layers?",
+            "unknown setting model.layer, given 3; did you mean model.layers?",
         ),
         (
             ["extract-codes", "train-pixelcnn"],

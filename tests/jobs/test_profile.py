@@ -34,7 +34,7 @@ def test_working_folder_comes_before_the_package(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('executor = "slurm"\npartion = "gpu"', "unknown key partion; did you mean partition?"),
+        ('executor = "slurm"\npartion = "gpu"', 'unknown key partion, given "gpu"; did you mean partition?'),
         ('partition = "gpu"', "executor is missing"),
         ('executor = "slrum"', "executor must be 'local' or 'slurm', got \"slrum\""),
         ('executor = "slurm"\nnodes = 0', "nodes must be 1 or more, got 0"),

@@ -35,6 +35,7 @@ class Line:
 
     def __call__(self, arguments: list[str]) -> str:
         self.asked.append(arguments)
+        assert arguments[0] == "train-pixelcnn" or "--overwrite" in arguments
         name, target = (
             arguments[0],
             Path(arguments[arguments.index("--output" if "--output" in arguments else "--output-dir") + 1]),
@@ -47,6 +48,7 @@ class Line:
         elif name == "evaluate":
             target.mkdir()
         else:
+            target.parent.mkdir(exist_ok=True)
             target.write_bytes(b"picture")
         return "completed"
 

@@ -32,9 +32,16 @@ from vqvae_dist.config_io import (
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optim.lrr": 1e-3}, "file.toml: unknown setting optim.lrr; did you mean optim.lr?"),
-        ({"schedule.batchsize": 8}, "file.toml: unknown setting schedule.batchsize; did you mean schedule.batch_size?"),
-        ({"lr": 1e-3}, "file.toml: unknown setting lr; did you mean optim.lr?"),
+        ({"optim.lrr": 1e-3}, "file.toml: unknown setting optim.lrr, given 0.001; did you mean optim.lr?"),
+        (
+            {"schedule.batchsize": 8},
+            "file.toml: unknown setting schedule.batchsize, given 8; did you mean schedule.batch_size?",
+        ),
+        (
+            {"xyz.rate": 1},
+            'file.toml: unknown setting xyz, given {"rate": 1}; allowed: seed, output_dir, optim,',
+        ),
+        ({"lr": 1e-3}, "file.toml: unknown setting lr, given 0.001; did you mean optim.lr?"),
         ({"optim.lr": "fast"}, 'file.toml: optim.lr must be a number, got "fast"'),
         ({"optim.lr": "1e-3"}, 'file.toml: optim.lr must be a number, got "1e-3"'),
         ({"optim.lr": -1}, "file.toml: optim.lr must be positive, got -1"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from data_tools.console import CommandError, UsageError
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
-from vqvae_dist.models.pixelcnn import PixelCNN
+from vqvae_dist.models.prior import Prior
 from vqvae_dist.models.vqvae import VQVAE
 from vqvae_dist.run_folder import SCHEMA, RunFolder, read_sealed
 
@@ -37,7 +37,7 @@ class LoadedVQVAE(NamedTuple):
 class LoadedPixelCNN(NamedTuple):
     """A trained prior, as ``LoadedVQVAE``."""
 
-    model: PixelCNN
+    model: Prior
     device: torch.device
     config: PixelCNNModelConfig
     description: dict[str, Any]

@@ -15,7 +15,7 @@ from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE, load_pixelcnn, load_vqvae
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import code_nll
+from vqvae_dist.models.prior import code_nll
 
 
 def load_pair(vqvae: Path, pixelcnn: Path) -> tuple[LoadedVQVAE, LoadedPixelCNN]:

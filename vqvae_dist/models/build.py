@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
 from vqvae_dist.config_quantizer import QUANTIZERS
 from vqvae_dist.models.pixelcnn import PixelCNN
+from vqvae_dist.models.prior import Prior
 from vqvae_dist.models.quantizer import Quantizer
 from vqvae_dist.models.vqvae import VQVAE
 
@@ -32,7 +33,7 @@ def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
     )
 
 
-def build_pixelcnn(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> PixelCNN:
+def build_pixelcnn(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> Prior:
     """An untrained prior over ``codebook_size`` codes; ``classes`` are those of the training codes."""
     return PixelCNN(
         codebook_size=codebook_size,

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.causal_attention import CausalAttention
 from vqvae_dist.models.conditioning import Condition, ConditionGates, Coordinates
+from vqvae_dist.models.prior import CellSampler, Prior
 
 
 def gated(features: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ class GatedLayer(nn.Module):
         return v + above, h + self.output(both)
 
 
-class PixelCNN(nn.Module):
+class PixelCNN(Prior):
     """The prior: the distribution of each code given the earlier ones in raster order. Any grid shape."""
 
     def __init__(
@@ -82,7 +83,6 @@ class PixelCNN(nn.Module):
         if kernel < 3 or kernel % 2 == 0:
             raise ValueError(f"kernel must be odd and at least 3, got {kernel}")
         self.codebook_size, self.hidden, self.dropout = codebook_size, hidden, dropout
-        self.recompute = False
         self.embedding = nn.Embedding(codebook_size, hidden)
         self.coordinates = Coordinates(hidden) if condition_coordinates else None
         self.gates = nn.Parameter(torch.zeros(layers * 4 * hidden))  # one row, as biases are: no weight decay
@@ -105,13 +105,9 @@ class PixelCNN(nn.Module):
         )
 
     def forward(self, codes: Tensor, condition: Condition, dropout_masks: Tensor | None = None) -> Tensor:
-        """Give the logits of every cell's code, (B, K, h, w), in float32 or wider.
+        """Give the logits (B, K, h, w) of ``codes`` (B, h, w).
 
-        Args:
-            codes: (B, h, w) int64; the logits of a cell never depend on its own code or a later one.
-            condition: of the B code maps; parts that the model is not conditioned on are ignored.
-            dropout_masks: (B, layers, hidden) factors of the channels of each layer, 0 or 1 / (1 - dropout): an input,
-                so that they follow from the place of a sample in the training and not from the process that has it.
+        ``dropout_masks`` (B, layers, hidden) are factors of the channels of each layer, 0 or 1 / (1 - dropout).
         """
         embedded = self.embedding(codes).permute(0, 3, 1, 2)  # (B, h, w, C) -> (B, C, h, w)
         v = F.pad(embedded, (0, 0, 1, -1))  # a cell sees the row above
@@ -140,16 +136,18 @@ class PixelCNN(nn.Module):
         kept = cell_uniforms(keys, len(self.layers) * self.hidden) >= self.dropout
         return kept.view(len(keys), len(self.layers), self.hidden) / (1 - self.dropout)
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Give layers, attention blocks and head."""
+        return [*self.layers, *self.attention.values(), self.head]
+
+    def sampler(self, grid: tuple[int, int], condition: Condition) -> CellSampler:
+        """Give a sampler that computes each activation once."""
+        from vqvae_dist.models.cached_pixelcnn import CachedPixelCNN  # which is built of the layers here
+
+        return CachedPixelCNN(self, grid, condition)
+
     def _run(self, part: nn.Module, *inputs: Tensor | None) -> Any:
         """Run a layer or block; with ``recompute``, keep only its inputs for the backward pass."""
         if self.recompute and self.training:
             return checkpoint(part, *inputs, use_reentrant=False)
         return part(*inputs)
-
-
-def code_nll(logits: Tensor, codes: Tensor) -> Tensor:
-    """Give the negative log-likelihood of each code in nats, (B, h, w), from logits (B, K, h, w).
-
-    Through log_softmax: a code at -120 logits has a finite value, where log(softmax) gives infinity.
-    """
-    return F.cross_entropy(logits, codes, reduction="none")

@@ -22,7 +22,7 @@ from vqvae_dist.data.loading import read_ahead
 from vqvae_dist.data.scratch import on_scratch
 from vqvae_dist.models.build import build_pixelcnn
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
+from vqvae_dist.models.prior import Prior, code_nll
 from vqvae_dist.pictures import Picture
 from vqvae_dist.run_folder import Attempt
 from vqvae_dist.training.compiling import Compiling
@@ -78,8 +78,7 @@ class PixelCNNStage:
         self.averaged = averaged_model(model, config.model.ema) if config.model.ema else None
         optimizer = make_optimizer(model, config.optim)
         self.wrapped, self.optimizer = self.runtime.accelerator.prepare(model, optimizer)
-        parts = [*model.layers, *model.attention.values(), model.head]
-        self.compiling = Compiling(parts, enabled=self.runtime.precision.compile)
+        self.compiling = Compiling(model.compiled_parts(), enabled=self.runtime.precision.compile)
         scratch = config.data.preload == "scratch"
         self.codes = TrainingCodes(
             on_scratch(config.data.path, reader.digest) if scratch else config.data.path,
@@ -148,9 +147,9 @@ class PixelCNNStage:
             return self.validation.picture(model)
 
     @property
-    def scored(self) -> PixelCNN:
+    def scored(self) -> Prior:
         """The weights that are scored and exported: averaged, where weights are averaged."""
-        return cast(PixelCNN, self.averaged.module) if self.averaged else self.prior
+        return cast(Prior, self.averaged.module) if self.averaged else self.prior
 
     def histograms(self) -> dict[str, npt.NDArray[np.float64]]:
         """None."""

@@ -13,7 +13,7 @@ from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.data.code_batches import CodesBatch, labelled, split_codes
 from vqvae_dist.data.codes import CodesReader
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
+from vqvae_dist.models.prior import Prior, code_nll
 from vqvae_dist.models.sampling import sample
 from vqvae_dist.pictures import Picture, grid_picture
 from vqvae_dist.training.runtime import Runtime
@@ -31,7 +31,7 @@ class PixelCNNValidation:
     def __init__(self, config: PixelCNNConfig, runtime: Runtime, reader: CodesReader) -> None:
         self.config, self.runtime, self.reader = config, runtime, reader
 
-    def scores(self, model: PixelCNN) -> dict[str, float | None]:
+    def scores(self, model: Prior) -> dict[str, float | None]:
         """Mean bits a code over the split, in all and by ground; empty without codes. Every process calls it."""
         sums = torch.zeros(2, 2, dtype=torch.float64)  # (background, foreground) x (nats, cells)
         batches = split_codes(
@@ -54,7 +54,7 @@ class PixelCNNValidation:
             "bits_per_code_background": bits_per_code(background),
         }
 
-    def picture(self, model: PixelCNN) -> Picture:
+    def picture(self, model: Prior) -> Picture:
         """Some code maps above what the prior expected at each cell given those before it, above its surprise.
 
         Codes are shown by the mean image under each; surprise is the bits of each code over those of a uniform draw.
@@ -63,7 +63,7 @@ class PixelCNNValidation:
         rows = [self._rows_of_picture(model, batch, patches) for batch in self._pictured()]
         return grid_picture(torch.cat([torch.cat(row) for row in zip(*rows, strict=True)]), columns=len(rows))
 
-    def samples(self, model: PixelCNN, *, seed: int) -> Picture:
+    def samples(self, model: Prior, *, seed: int) -> Picture:
         """New code maps of the most frequent grid, from the first slice of a volume to the last."""
         group = max(self.reader.groups, key=lambda group: group.count)
         nothing = torch.zeros(PICTURED, dtype=torch.int64)
@@ -71,14 +71,14 @@ class PixelCNNValidation:
         codes = sample(model, grid=group.grid, condition=condition, seed=seed)
         return grid_picture(tiled(torch.from_numpy(self.reader.patches)[codes]), columns=PICTURED)
 
-    def _rows_of_picture(self, model: PixelCNN, batch: CodesBatch, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _rows_of_picture(self, model: Prior, batch: CodesBatch, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits, nll = self._nll(model, batch)
         expected = torch.einsum("bkhw,kyx->bhwyx", logits.float().softmax(dim=1).cpu(), patches)
         surprise = nll.float().cpu() / math.log(self.reader.codebook_size)
         blocks = surprise[..., None, None].expand_as(expected)
         return tiled(patches[batch.codes]), tiled(expected), tiled(blocks)
 
-    def _nll(self, model: PixelCNN, batch: CodesBatch) -> tuple[Tensor, Tensor]:
+    def _nll(self, model: Prior, batch: CodesBatch) -> tuple[Tensor, Tensor]:
         codes, position, label, flipped = (tensor.to(self.runtime.device) for tensor in batch[:4])
         logits = model(codes, Condition(position, label, flipped))
         return logits, code_nll(logits, codes)

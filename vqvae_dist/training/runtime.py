@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
 
-from data_tools.console import UsageError
+from data_tools.console import CommandError, UsageError
 from vqvae_dist.config import PrecisionConfig, ScheduleConfig
 from vqvae_dist.training.heartbeat import Heartbeat
 from vqvae_dist.training.memory import MemoryNote, OutOfMemoryError
@@ -34,6 +34,12 @@ class Precision:
 
     compile: bool
     """Whether the networks are compiled."""
+
+    why: str = ""
+    """For people: whether it is compiled, and why not."""
+
+    def __str__(self) -> str:
+        return f"computes in {'float32' if self.mixed == 'no' else self.mixed}, {self.why}"
 
 
 class Runtime:
@@ -154,16 +160,29 @@ def check_precision(mixed: str) -> None:
 
 
 def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
-    """Choose what ``auto`` stands for on this machine; ``work`` is the training's size from ``training_work``."""
-    compiled = config.compile == "on" or (
-        config.compile == "auto" and work > compiling_repays(config) and compiler_works()
-    )
-    if config.mixed != "auto":
-        return Precision(config.mixed, compiled)
+    """Choose what ``auto`` stands for on this machine; ``work`` is the training's size from ``training_work``.
+
+    CommandError where compiling was asked for and nothing can be compiled.
+    """
+    compiled, why = False, "uncompiled, as asked"
+    if config.compile == "auto" and work <= compiling_repays(config):
+        why = "uncompiled: too short to win the time of compiling back"
+    elif config.compile != "off":
+        compiled = compiler_works()
+        why = "compiled" if compiled else "uncompiled: no compiler works here (a C++ compiler is needed, g++)"
+    if config.compile == "on" and not compiled:
+        raise CommandError(
+            "precision.compile on: no compiler works here; install a C++ compiler (g++), or give off or auto"
+        )
+    mixed = config.mixed if config.mixed != "auto" else _fast_precision(compiled=compiled)
+    return Precision(mixed, compiled, why)
+
+
+def _fast_precision(*, compiled: bool) -> str:
+    """Bfloat16 where it is fast: uncompiled, its convolutions are slower than float32's on CPU."""
     if torch.cuda.is_available():
-        return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no", compiled)
-    # Uncompiled bfloat16 convolutions are slower than float32 on CPU.
-    return Precision("bf16" if compiled and cpu_has_bf16() else "no", compiled)
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if compiled and cpu_has_bf16() else "no"
 
 
 def compiling_repays(config: PrecisionConfig) -> float:

@@ -11,9 +11,10 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from data_tools.console import CommandError, UsageError, warn
+from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.staging import STAGING
 from vqvae_dist.config import ScheduleConfig, TrainConfig
+from vqvae_dist.config_io import flatten
 from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import Attempt, OtherRankError, Ownership, RunFolder, run_name
 from vqvae_dist.training.checkpoint import exported_step, step_folders
@@ -148,10 +149,10 @@ def _open_run(
                 "go on; --fresh trains it anew and keeps it aside"
             )
         return identity, None if completed else Ownership(run, attempt)
-    if not fresh:
-        _refuse_foreign(run)
+    _refuse_foreign(run, Path(flatten(config)["data.path"]))
     precision = resolve_precision(config.precision, work)
     check_precision(precision.mixed)
+    say(f"{run.path}: {precision}")
     run.path.mkdir(parents=True, exist_ok=True)
     owner = Ownership(run, attempt)  # before anything moves: an older attempt must not write into the new run
     if fresh:
@@ -185,12 +186,16 @@ def _summary(run: RunFolder, stored: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
-def _refuse_foreign(run: RunFolder) -> None:
-    """Raise UsageError where a new run would be mixed with files that are not its own."""
+def _refuse_foreign(run: RunFolder, data: Path) -> None:
+    """Raise UsageError where a new run would be mixed with files that are not its own, or move its own data away."""
+    if run.config_file.is_file():
+        if data.resolve().is_relative_to(run.path.resolve()):
+            raise UsageError(f"--fresh would move {data}, which lies in {run.path}; give another --output-dir")
+        return
     found = sorted(path.name for path in run.path.iterdir()) if run.path.is_dir() else []
     foreign = [name for name in found if name not in KEPT_BY_FRESH and not name.startswith(STAGING)]
     if foreign:
         raise UsageError(
             f"{run.path}: holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}) and no "
-            "config.json of a run; give another --output-dir, or --fresh to move them into previous/"
+            "config.json of a run; give another --output-dir"
         )

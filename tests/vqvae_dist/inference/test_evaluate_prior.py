@@ -10,7 +10,7 @@ from tests.vqvae_dist.inference.evaluation import images_of, run_evaluate
 from vqvae_dist.inference import prior_quality
 from vqvae_dist.inference.load import load_pixelcnn, load_vqvae
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import code_nll
+from vqvae_dist.models.prior import code_nll
 
 
 def test_prior_is_charged_and_its_samples_are_scored(vqvae_run, pixelcnn_run, pack, tmp_path):

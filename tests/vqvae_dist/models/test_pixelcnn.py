@@ -11,7 +11,8 @@ from tests.vqvae_dist.models.receptive_field import receptive_field
 from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.config_io import preset_layer, preset_names
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import PixelCNN, code_nll
+from vqvae_dist.models.pixelcnn import PixelCNN
+from vqvae_dist.models.prior import code_nll
 
 K = 7
 GRIDS = [(6, 6), (5, 9), (9, 4), (1, 8), (8, 1), (1, 1)]

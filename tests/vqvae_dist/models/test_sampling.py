@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from vqvae_dist.models.cached_pixelcnn import CachedPixelCNN
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.draw import Filter, draw_codes, uniform_numbers
 from vqvae_dist.models.pixelcnn import PixelCNN
-from vqvae_dist.models.sampling import CachedPixelCNN, sample
+from vqvae_dist.models.sampling import sample
 
 K = 11
 SHAPES: list[dict[str, Any]] = [

@@ -142,6 +142,27 @@ def test_fresh_that_was_killed_midway_is_taken_up(trainer: Trainer) -> None:
     assert {"checkpoints", "config.json", "metrics.jsonl", "model"} <= {path.name for path in target.iterdir()}
 
 
+def test_fresh_moves_nothing_that_is_no_run(trainer: Trainer) -> None:
+    trainer.run.path.mkdir()
+    (trainer.run.path / "thesis.tex").write_text("the only copy")
+    ended = trainer({}, "--fresh")
+    assert ended.status == 2
+    assert "holds other files (thesis.tex) and no config.json of a run; give another --output-dir" in ended.text
+    assert [path.name for path in trainer.run.path.iterdir()] == ["thesis.tex"]
+
+
+def test_fresh_does_not_move_the_data_it_trains_on(trainer: Trainer) -> None:
+    trainer()
+    data = trainer.run.path / "brain.h5"
+    shutil.copy(trainer.data, data)
+    trainer.data = data
+    before = sorted(trainer.run.path.rglob("*"))
+    ended = trainer({}, "--fresh")
+    assert ended.status == 2
+    assert f"--fresh would move {data}, which lies in {trainer.run.path}; give another --output-dir" in ended.text
+    assert sorted(trainer.run.path.rglob("*")) == before
+
+
 def test_checkpoints_without_settings_are_not_taken_up(trainer: Trainer) -> None:
     trainer()
     trainer.run.config_file.unlink()
