@@ -70,7 +70,7 @@ def check_command(name: str, commands: Iterable[str], *, prog: str) -> None:
 
 
 COMPLETION = "--tyro-print-completion"
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 
 
 def print_completion(commands: Mapping[str, Callable[..., Any]], arguments: Sequence[str], *, prog: str) -> None:

@@ -89,7 +89,7 @@ def logs(
         run_id: A member or a stage; a part of its name will do if only one has it.
         follow: Go on as more is printed, until it ends.
         rank: Which process.
-        lines: Only so many of the last lines.
+        lines: Only so many of the last lines; 0: all.
         root: Folder of all sweeps.
     """
     from jobs.logs import show_logs

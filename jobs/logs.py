@@ -7,7 +7,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from data_tools.console import CommandError, printable, say
+from data_tools.console import CommandError, UsageError, printable, say
 from jobs.folder import SweepFolder
 from jobs.status import Status, read_status
 from jobs.units import find_rows
@@ -19,6 +19,8 @@ STATUS_EVERY_S = 5.0
 
 def show_logs(folder: SweepFolder, name: str, *, follow: bool, rank: int, lines: int) -> int:
     """Print one log, or the end of every log; return the exit status."""
+    if lines < 0:
+        raise UsageError(f"--lines must be 0 (all) or more, got {lines}")
     rows = read_status(folder, folder.read_plan())
     if name or len(rows) == 1:
         row = find_rows(rows, [name])[0] if name else rows[0]

@@ -128,7 +128,8 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """config.json; CommandError where there is no run or it is damaged."""
         if not self.config_file.is_file():
-            raise CommandError(f"{self.path}: not a run folder (no config.json)")
+            what = "not a run folder (no config.json)" if self.path.is_dir() else "no such run folder"
+            raise CommandError(f"{self.path}: {what}; a training makes one as its --output-dir")
         values = read_json(self.config_file)
         if values.keys().isdisjoint({"schema", SEAL}):
             raise UsageError(f"{self.path}: not a run folder (config.json is another program's); give another folder")

@@ -23,7 +23,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     except BAD_TEXT as error:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
+        what = "a folder" if path.is_dir() else error.strerror or error
+        raise UsageError(f"{path}: {what}; give a TOML file") from None
     refuse_misfits(path, values)
     return values
 

@@ -129,6 +129,19 @@ def test_what_exists_is_not_overwritten_unasked(save: Save, pack_here: Pack, tmp
     assert (tmp_path / "out.h5").read_text() == "precious"
 
 
+def test_a_report_of_somebody_else_is_not_replaced(save: Save, pack_here: Pack, tmp_path: Path) -> None:
+    folder = save("a.png", brain())
+    (tmp_path / "x.report.json").write_text('{"mine": 1}')
+    with pytest.raises(UsageError, match=r"x\.report\.json exists, where the report would go; give another"):
+        pack_here(folder, output="x.h5", overwrite=False)
+    assert not (tmp_path / "x.h5").exists()
+    with pack_here(folder, output="y.h5") as packed:
+        packed.path.unlink()  # as a kill between the two leaves it
+    pack_here(folder, output="y.h5", overwrite=False).close()
+    pack_here(folder, output="y.v2").close()
+    assert {"y.report.json", "y.v2.report.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_missing_source_is_a_usage_error(tmp_path: Path, pack_here: Pack) -> None:
     with pytest.raises(UsageError, match="no such file"):
         pack_here(tmp_path / "nowhere")

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,35 @@ def test_a_path_that_no_row_fits_goes_to_the_next_rule(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a.png,S1\n")
     owner = SubjectRules(SubjectTable.read(tmp_path / "t.csv"), None).owner("case_5.png")
     assert (owner.subject, owner.rule, owner.label) == ("case_5", "known name", None)
+
+
+def test_a_rule_that_fits_no_file_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("/abs/a.png,S1\n")
+    table, pattern = SubjectTable.read(tmp_path / "t.csv"), re.compile("none(.)")
+    for rules, flag in ((SubjectRules(table, None), "--subjects"), (SubjectRules(None, pattern), "--subject-pattern")):
+        rules.owner("b/case_5.png")
+        with pytest.raises(UsageError, match=f"^{flag}: fits no file; their paths are like b/case_5.png$"):
+            rules.check()
+
+
+def test_a_pattern_behind_a_table_that_fits_everything_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("*.png,S1\n")
+    rules = SubjectRules(SubjectTable.read(tmp_path / "t.csv"), re.compile("none(.)"))
+    rules.owner("a.png")
+    rules.check()
+    assert list(rules.complaints()) == []
+
+
+def test_rows_and_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a.png,S1\nold.png,S2\n")
+    rules = SubjectRules(SubjectTable.read(tmp_path / "t.csv"), None)
+    for path in ("a.png", "b.png", "c.png"):
+        rules.owner(path)
+    rules.check()
+    assert list(rules.complaints()) == [
+        "--subjects: 1 rows fit no file, e.g. old.png",
+        "--subjects: no row fits 2 files, e.g. b.png; other rules give their subjects",
+    ]
 
 
 @pytest.mark.parametrize("content", [b"a.png\n", b"a.png,\n", b"a,b,c,d\n", b"\xff\xfe"])

@@ -55,4 +55,4 @@ def test_a_shell_that_is_not_known_is_an_error_of_one_line() -> None:
     command = [sys.executable, "-m", "jobs", "--tyro-print-completion", "fish"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: --tyro-print-completion takes one of bash, zsh, tcsh; got fish\n"
+    assert done.stderr == "error: --tyro-print-completion takes one of bash, zsh; got fish\n"

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,28 +198,56 @@ def trained(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def prior(trained: Path, packed: Path) -> Path:
+    """A prior of 4 steps over the codes of ``trained``."""
+    run, codes = trained.with_name("prior"), trained.with_name("codes.h5")
+    assert vqvae_dist(["extract-codes", "--run", str(trained), "--data", str(packed), "--output", str(codes)]) == 0
+    train("train-pixelcnn", settings_of("train-pixelcnn", codes, run, {"schedule.steps": 4}))
+    return run
+
+
+def uses(vqvae: Path, prior: Path, packed: Path, made: Path) -> Iterator[list[str]]:
+    """The commands that read finished runs; what they make goes to ``made``."""
+    both, data = ["--vqvae", vqvae, "--pixelcnn", prior], ["--data", packed]
+    for words in (
+        ["evaluate", "--run", vqvae, *data, "--split", "validate", "--output", made / "evaluation"],
+        ["extract-codes", "--run", vqvae, *data, "--output", made / "codes.h5"],
+        ["generate", *both, "--num-samples", 1, "--output", made / "picture.png"],
+        ["likelihood-map", *both, *data, "--split", "validate", "--output", made / "maps"],
+    ):
+        yield [str(word) for word in words]
+
+
+def test_the_commands_work_on_what_nobody_spoiled(trained: Path, prior: Path, packed: Path, tmp_path: Path) -> None:
+    assert [vqvae_dist(words) for words in uses(trained, prior, packed, tmp_path)] == [0] * 4
+
+
 @pytest.mark.parametrize("kind", range(4))
 def test_no_file_of_a_run_is_loaded_as_a_pickle(
-    kind: int, trap: Trap, trained: Path, packed: Path, tmp_path: Path
+    kind: int, trap: Trap, trained: Path, prior: Path, packed: Path, tmp_path: Path
 ) -> None:
-    for file in sorted(path.relative_to(trained) for path in trained.rglob("*") if path.is_file()):
-        run = tmp_path / "run"
-        subprocess.run(["cp", "-r", trained, run], check=True)
-        (run / file).write_bytes(trap.kinds[kind])
-        _make_it_fit(run, file)
-        for command in (
-            ["evaluate", "--run", run, "--data", packed, "--output", tmp_path / "evaluation"],
-            ["extract-codes", "--run", run, "--data", packed, "--output", tmp_path / "codes.h5"],
-            ["generate", "--vqvae", run, "--pixelcnn", run, "--output", tmp_path / "picture.png"],
-        )[: 3 if file.parts[0] == "model" else 0]:
-            vqvae_dist([str(word) for word in command])
-        more = {"schedule.steps": 5, "schedule.validate_every": 2, "schedule.checkpoint_every": 2}
-        settings = settings_of("train-vqvae", packed, run, {**more, "model.quantizer.init_after": 1})
-        vqvae_dist(command_line("train-vqvae", settings))
+    spoiled = [(trained, file) for file in files_of(trained)] + [(prior, file) for file in files_of(prior / "model")]
+    for whole, file in spoiled:
+        run, made = tmp_path / "run", tmp_path / "made"
+        shutil.copytree(whole, run)
+        (run / file.relative_to(whole)).write_bytes(trap.kinds[kind])
+        _make_it_fit(run, file.relative_to(whole))
+        pair = (run, prior) if whole == trained else (trained, run)
+        if file.parent.name == "model":
+            statuses = [vqvae_dist(words) for words in uses(*pair, packed, made)]
+            assert any(status == 1 for status in statuses)
+        if whole == trained:
+            more = {"schedule.steps": 5, "schedule.validate_every": 2, "schedule.checkpoint_every": 2}
+            settings = settings_of("train-vqvae", packed, run, {**more, "model.quantizer.init_after": 1})
+            vqvae_dist(command_line("train-vqvae", settings))
         trap.check()
-        subprocess.run(["rm", "-r", run], check=True)
-        for made in ("codes.h5", "evaluation"):
-            subprocess.run(["rm", "-rf", tmp_path / made], check=True)
+        for folder in (run, made):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _make_it_fit(run: Path, file: Path) -> None:

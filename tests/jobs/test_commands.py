@@ -18,7 +18,9 @@ from tests.jobs.sweep_files import finish_run, make_sweep
         (["statsu", "x"], 2, "no command 'statsu'"),
         (["status", "nothing"], 2, "no sweep 'nothing' under"),
         (["status", "trial", "--jsn"], 2, "--jsn"),
-        (["submit", "nothing.toml"], 2, "nothing.toml"),
+        (["submit", "nothing.toml"], 2, "nothing.toml: No such file or directory; give a TOML file"),
+        (["submit", "."], 2, ".: a folder; give a TOML file"),
+        (["logs", "trial", "--lines", "-3"], 2, "--lines must be 0 (all) or more, got -3"),
         (["submit", "x.toml", "--detach", "--wait"], 2, "give one of them"),
         (["run"], 2, ""),
         (["run", "--", "--help"], 0, ""),
@@ -73,3 +75,25 @@ def test_logs_show_the_end_of_each_and_one_whole(
     assert "line 0" in shown
     assert "\x1b" not in shown
     assert main(["logs", "trial", unit, "--rank", "3"]) == 1
+
+
+def test_a_profile_that_cannot_submit_here_changes_nothing(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = make_sweep(tmp_path, packed)
+    (tmp_path / "cluster.toml").write_text('executor = "slurm"\n')
+    before = folder.plan_file.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["retry", "trial", "--profile", "cluster.toml"]) == 0
+    assert "nothing to retry" in capsys.readouterr().out
+    Ledger(folder.events_file).append("cancelled", unit=folder.read_plan().members[0].run_id, by="somebody")
+    for command in (
+        ["retry", "trial", folder.read_plan().members[0].run_id, "--profile", "cluster.toml"],
+        ["submit", "sweep.toml", "--profile", "cluster.toml"],
+        ["submit", "sweep.toml", "--profile", "cluster.toml", "--root", "elsewhere"],
+    ):
+        assert main(command) == 1
+        assert "srun: not found; is Slurm on this machine? (--profile local runs here)" in capsys.readouterr().err
+    assert folder.plan_file.read_bytes() == before
+    assert not (tmp_path / "elsewhere").exists()

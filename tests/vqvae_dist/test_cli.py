@@ -49,7 +49,7 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
         (["train-vqvae", "--schedule.steps", "1" * 9000], "--schedule.steps"),
         (["train-vqvae", "--optim.lr", "-1"], "error: optim.lr must be positive, got -1"),
         (["train-vqvae", "--optim.lrr", "1"], "--optim.lr"),
-        (["train-vqvae", "--config", "no.toml"], "error: no.toml: No such file or directory"),
+        (["train-vqvae", "--config", "no.toml"], "error: no.toml: No such file or directory; give a TOML file"),
         (["train-pixelcnn", "--model.codebook-size", "3"], "--model.codebook-size"),
     ],
 )
@@ -66,6 +66,20 @@ def test_a_missing_file_exits_1(capfd: pytest.CaptureFixture[str], tmp_path: Pat
     assert main(["train-vqvae", "--data.path", "no.h5", "--output-dir", str(tmp_path / "run")]) == 1
     assert "no.h5: no such file" in said(capfd)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_run_and_no_codes_says_what_it_is(
+    capfd: pytest.CaptureFixture[str], packed: Path, tmp_path: Path
+) -> None:
+    prior, out = ["train-pixelcnn", "--output-dir", str(tmp_path / "run"), "--data.path"], str(tmp_path / "out")
+    for words, message in (
+        (["evaluate", "--run", packed, "--data", packed, "--split", "test", "--output", out], "a file; give the run"),
+        ([*prior, packed], "an HDF5 file, but not codes; codes are made by: python -m vqvae_dist extract-codes"),
+        ([*prior, tmp_path], "is a folder, not a file of codes; codes are made by:"),
+        (["rerun", tmp_path / "none", "--output-dir", out], "none: no such run folder; a training makes one as its"),
+    ):
+        assert main([str(word) for word in words]) == 1
+        assert message in said(capfd)
 
 
 def test_output_dir_is_needed(capfd: pytest.CaptureFixture[str], packed: Path) -> None:

@@ -29,7 +29,7 @@ def test_free_keys_exist() -> None:
 
 def test_a_setting_younger_than_a_run_is_taken_as_it_trained() -> None:
     younger = younger_settings(VQVAEConfig)
-    assert younger == {"loss.edges": 0.0, "precision.deterministic": False}
+    assert younger.items() >= {"loss.edges": 0.0, "precision.deterministic": False}.items()
     old, new = make({}), make({"loss.edges": 0.1})
     settings = {key: value for key, value in flatten(to_json(old)).items() if key not in younger}
     stored = {"settings": nest(settings), "resolved": {"milestones": list(old.milestones)}}

@@ -212,19 +212,21 @@ class CodesReader:
             raise CommandError(f"{self.path}: {part} is damaged ({error}); {AGAIN}") from error
 
 
+MADE_BY = "codes are made by: python -m vqvae_dist extract-codes"
 AGAIN = "make it again with: python -m vqvae_dist extract-codes"
 
 
 def _open_codes(path: Path) -> h5py.File:
     if not path.is_file():
-        raise CommandError(f"{path}: no such file; make one with: python -m vqvae_dist extract-codes")
+        what = "is a folder, not a file of codes" if path.is_dir() else "no such file"
+        raise CommandError(f"{path}: {what}; {MADE_BY}")
     try:
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
         about = own_attributes(file)
     except DAMAGE as error:
         raise CommandError(f"{path}: not an HDF5 file, or damaged ({error}); {AGAIN}") from error
     if about.get("format") != FORMAT:
-        raise CommandError(f"{path}: an HDF5 file, but not codes; {AGAIN}")
+        raise CommandError(f"{path}: an HDF5 file, but not codes; {MADE_BY}")
     if about.get("version") != VERSION:
         raise CommandError(f"{path}: version {about.get('version')} of the format; this program reads {VERSION}")
     return file

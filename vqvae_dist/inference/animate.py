@@ -22,9 +22,9 @@ def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
     A GIF keeps all 256 gray levels exactly. An MP4 is for presentations and is not lossless; it needs ffmpeg.
 
     Args:
-        run: run folder of train-vqvae or train-pixelcnn.
+        run: Run folder of train-vqvae or train-pixelcnn.
         output: FILE.gif or FILE.mp4.
-        overwrite: replace an earlier animation.
+        overwrite: Replace an earlier animation.
     """
     writers = {".gif": write_gif, ".mp4": write_mp4}
     suffix = output.suffix.lower()

@@ -52,14 +52,13 @@ def evaluate(
     each. Memory grows with the number of slices by their figures alone.
 
     Args:
-        run: run folder of train-vqvae.
-        data: packed slices.
-        split: which slices are scored.
-        output: folder for metrics.json and per_slice.csv.
-        pixelcnn: run folder of train-pixelcnn over this VQ-VAE's codes; its likelihood and samples are scored too.
-        reference_draws: sets of training slices of random subjects that patches and variety of the samples are set
-            beside (seconds each for slices of 288 pixels; the other figures always take 200).
-        overwrite: replace an earlier evaluation.
+        run: Run folder of train-vqvae.
+        data: Packed slices.
+        split: Which slices are scored.
+        output: Folder for metrics.json and per_slice.csv.
+        pixelcnn: Run folder of train-pixelcnn over this VQ-VAE's codes; its likelihood and samples are scored too.
+        reference_draws: Sets of random training slices beside which patches and variety of samples stand; seconds each.
+        overwrite: Replace an earlier evaluation.
     """
     if reference_draws < 1:
         raise UsageError(f"--reference-draws must be 1 or more, got {reference_draws}")

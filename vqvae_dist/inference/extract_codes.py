@@ -36,12 +36,12 @@ def extract_codes(
     """Encode every slice of a packed file with a trained VQ-VAE.
 
     Args:
-        run: run folder of the VQ-VAE; its best weights encode.
-        data: packed slices.
-        output: the codes file to write.
-        views: how often each training slice is encoded: once as it is, else shifted, mirrored or of another gamma.
-        seed: of the further views.
-        overwrite: replace a codes file that is there.
+        run: Run folder of the VQ-VAE; its best weights encode.
+        data: Packed slices.
+        output: The codes file to write.
+        views: How often each training slice is encoded: once as it is, else shifted, mirrored or of another gamma.
+        seed: Of the further views.
+        overwrite: Replace a codes file that is there.
     """
     if views < 1:
         raise UsageError(f"--views must be 1 or more, got {views}")

@@ -53,18 +53,18 @@ def generate(
     """Draw new slices from a prior: a grid of all, and beside it a lossless grid and a picture of each.
 
     Args:
-        vqvae: run folder of the VQ-VAE.
-        pixelcnn: run folder of the prior over its codes.
-        num_samples: how many; sample i is the same however many are drawn.
-        output: the grid, .jpg or .png, like Pic/PixelCNN_generate.jpg.
-        seed: another seed draws other slices.
-        temperature: below 1 favours likely codes.
-        top_k: draw each code among the k likeliest; 0 for all.
-        top_p: draw each code among the likeliest that hold this share of the probability.
-        position: where in the volume the slices lie, 0..1.
-        class_: a class of the training slices, by name or number.
-        size: height x width in pixels, like 288x288.
-        overwrite: replace pictures that are there.
+        vqvae: Run folder of the VQ-VAE.
+        pixelcnn: Run folder of the prior over its codes.
+        num_samples: How many; sample i is the same however many are drawn.
+        output: The grid, .jpg or .png, like Pic/PixelCNN_generate.jpg.
+        seed: Another seed draws other slices.
+        temperature: Below 1 favours likely codes.
+        top_k: Draw each code among the k likeliest; 0 for all.
+        top_p: Draw each code among the likeliest that hold this share of the probability.
+        position: Where in the volume the slices lie, 0..1.
+        class_: A class of the training slices, by name or number.
+        size: Height x width in pixels, like 288x288.
+        overwrite: Replace pictures that are there.
     """
     kept = checked_filter(temperature, top_k, top_p)
     check_seed(seed)

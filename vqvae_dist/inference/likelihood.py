@@ -39,12 +39,12 @@ def likelihood_map(
     per_slice.csv, and for each slice a picture of it above its map, black 0 bits and mid-gray log2 K.
 
     Args:
-        vqvae: run folder of the VQ-VAE.
-        pixelcnn: run folder of the prior over its codes.
-        data: packed slices.
-        split: which slices.
-        output: folder to write to.
-        overwrite: replace what is there.
+        vqvae: Run folder of the VQ-VAE.
+        pixelcnn: Run folder of the prior over its codes.
+        data: Packed slices.
+        split: Which slices.
+        output: Folder to write to.
+        overwrite: Replace what is there.
     """
     images, prior = load_pair(vqvae, pixelcnn)
     reader = SliceReader(data)

@@ -74,6 +74,8 @@ def read_export(run: Path, *, stage: str) -> tuple[dict[str, Any], dict[str, Ten
     """Read model/config.json and the weights of a run of ``stage`` after checking their SHA-256."""
     folder = RunFolder(run).model
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    if run.is_file():
+        raise CommandError(f"{run}: a file; give the run folder, which python -m vqvae_dist {stage} made")
     if not run.is_dir():
         raise CommandError(f"{run}: no such run folder; python -m vqvae_dist {stage} --output-dir {run} makes one")
     if not (config_file.is_file() and weights_file.is_file()):

@@ -41,12 +41,12 @@ def reconstruct(*, run: Path, data: Path, split: Split, output: Path, count: int
     error maps in the same order, and the folder GROUP/ single pictures. All are lossless PNG, a pixel a pixel.
 
     Args:
-        run: run folder of train-vqvae.
-        data: packed slices.
-        split: where slices are taken from, evenly spaced.
-        output: folder for the pictures.
-        count: slices of each shape.
-        overwrite: replace earlier pictures.
+        run: Run folder of train-vqvae.
+        data: Packed slices.
+        split: Where slices are taken from, evenly spaced.
+        output: Folder for the pictures.
+        count: Slices of each shape.
+        overwrite: Replace earlier pictures.
     """
     if count < 1:
         raise UsageError(f"--count must be 1 or more, got {count}")

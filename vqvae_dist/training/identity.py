@@ -53,9 +53,9 @@ def continued_identity(
     """config.json of a run that goes on; UsageError names each setting that may not change."""
     believed_config(run.config_file, stored)
     check_kinds(run.config_file, stored["resolved"], {"mixed": str}, within="resolved.")
-    different = changed_settings(stored, config)
     if stored["stage"] != stage:
-        different.insert(0, f"stage {stored['stage']} -> {stage}")
+        raise UsageError(f"{run.path}: a run of {stored['stage']}; give another --output-dir, or --fresh")
+    different = changed_settings(stored, config)
     if stored["data_digest"] != digest:
         different.append("data.path (other data)")
     if different:

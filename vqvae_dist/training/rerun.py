@@ -25,9 +25,9 @@ def rerun(run: Annotated[Positional[Path], arg(metavar="RUN")], /, *, output_dir
     on the same hardware is equal bit for bit.
 
     Args:
-        run: its folder, or a file with the config that W&B holds of it: ``config.yaml``, or JSON of
+        run: Its folder, or a file with the config that W&B holds of it: ``config.yaml``, or JSON of
             ``wandb.Api().run(PATH).config``.
-        output_dir: the new run's folder.
+        output_dir: The new run's folder.
     """
     stored = read_logged_config(run) if run.is_file() else RunFolder(run).read_config()
     source = run if run.is_file() else RunFolder(run).config_file
