@@ -42,7 +42,7 @@ test-lowest:
 	$(VENV)-lowest/bin/python -m pytest -m "not slow and not slurm" $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 coverage: install-test
-	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py \
+	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py tests/end_to_end/test_no_pickles.py \
 	    --cov --cov-config=setup.cfg --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 lint: install-test

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vqvae_dist.config import VQVAEModelConfig
 from vqvae_dist.config_quantizer import levels_of
-from vqvae_dist.models.quantizer import CodeStatistics, Quantizer, QuantizerOutput, straight_through
+from vqvae_dist.models.gradients import straight_through
+from vqvae_dist.models.quantizer import CodeStatistics, Quantizer, QuantizerOutput
 
 
 class FSQ(Quantizer):

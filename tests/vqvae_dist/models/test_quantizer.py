@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.vqvae_dist.models.quantizers import brute_force, keys_of, make, outputs, statistics_of
+from vqvae_dist.models.gradients import rotation, straight_through
 from vqvae_dist.models.nearest import CHUNK, nearest
-from vqvae_dist.models.quantizer import rotation, straight_through
 
 
 @pytest.mark.parametrize("offset", [0.0, 2.0, 8.0, 100.0])
