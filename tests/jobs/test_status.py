@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from jobs.collect import choose_best, write_best
 from jobs.folder import find_sweep
 from jobs.ledger import Event, Ledger, read_histories
 from jobs.processes import ProcessName
 from jobs.progress import read_progress
 from jobs.slurm_query import JobState
-from jobs.status import GONE, UNSEEN, judge, read_status
+from jobs.status import GONE, UNSEEN, Status, judge, read_status
 from jobs.tables import status_json, status_table
-from tests.jobs.sweep_files import finish_run, make_sweep
+from tests.jobs.sweep_files import GRID, finish_run, make_sweep
+from vqvae_dist.files import write_sealed
 
 SUBMITTED: Event = {"event": "submitted", "unit": "a", "job_id": "7_0", "executor": "slurm"}
 HERE: Event = {**SUBMITTED, "executor": "local"}
@@ -150,6 +152,33 @@ def test_running_process_is_running_and_an_ended_one_is_lost(tmp_path: Path, pac
     assert read_status(folder, plan)[0].state == "lost"
     ledger.append("submitted", unit=unit, job_id="1", executor="local", process=name | {"host": "another"})
     assert read_status(folder, plan)[0].reason == "its cluster or machine does not answer"
+
+
+def test_a_prior_that_is_to_be_trained_anew_is_not_completed_by_the_old_one(tmp_path: Path, packed: Path) -> None:
+    pipeline = '[pipeline]\nthen = ["extract-codes", "train-pixelcnn"]\n"train-pixelcnn"."schedule.steps" = 40\n'
+    folder, plan = make_sweep(tmp_path, packed, GRID + pipeline)
+    finish_run(folder, plan.members[0].run_id)
+    write_best(folder, choose_best(folder, plan))
+    prior = folder.pipeline(plan.members[0].run_id).prior
+    prior.mkdir(parents=True)
+    summary = {"state": "completed", "step": 40, "steps": 40, "seconds": 8.0, "slices_per_second": 20.0, "best": None}
+    write_sealed(prior / "summary.json", summary)
+    ledger, about = Ledger(folder.events_file), {"unit": "train-pixelcnn", "job_id": "7"}
+    process = ProcessName.of(os.getpid()).as_json()
+
+    def row() -> Status:
+        return read_status(folder, plan)[-1]
+
+    ledger.append("submitted", executor="local", process={**process, "started": -1}, **about)
+    ledger.append("started", restart=0, step=0, **about)
+    assert row().state == "lost"
+    ledger.append("ended", state="completed", reason="", **about)
+    assert (row().state, row().step, row().eta_s) == ("completed", 40, None)
+    ledger.append("reopened", unit="train-pixelcnn", reason="members or settings changed")
+    assert row().state == "pending"
+    ledger.append("submitted", executor="local", process=process, **about)
+    write_sealed(prior / "summary.json", {**summary, "state": "running", "step": 30})
+    assert (row().state, row().eta_s) == ("running", 10 * 8 / 20.0)
 
 
 def test_table_is_one_line_a_row_and_counts(tmp_path: Path, packed: Path) -> None:
