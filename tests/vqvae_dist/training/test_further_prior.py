@@ -51,5 +51,5 @@ def test_a_pass_for_each_cell_draws_what_the_caches_draw() -> None:
     model, condition = make_model(torch.float64).eval(), make_condition(2)
     naive = sample_naively(model, grid=(5, 6), condition=condition, seed=3)
     assert torch.equal(sample(model, grid=(5, 6), condition=condition, seed=3), naive)
-    model.sampler = lambda grid, condition: WholePasses(model, grid, condition)  # type: ignore[method-assign]
+    model.sampler = lambda grid, condition: WholePasses(model, grid, condition)  # type: ignore[method-assign]  # of this one alone
     assert torch.equal(sample(model, grid=(5, 6), condition=condition, seed=3), naive)
