@@ -81,7 +81,8 @@ class SubjectRules:
         for rule, (flag, given) in rules.items():
             others = [path for other, path in self._first.items() if other not in (rule, TABLE_RULE)]
             if given and others and rule not in self._first:
-                raise UsageError(f"{flag}: fits no file; their paths are like {one_line(others[0])}")
+                hint = f", and a row like {next(iter(self._table.idle))}" if rule == TABLE_RULE and self._table else ""
+                raise UsageError(f"{flag}: fits no file; their paths are like {one_line(others[0])}{one_line(hint)}")
 
     def complaints(self) -> Iterator[str]:
         """What may be a mistake in the subjects file: rows that fit no file, and files that no row fits."""
@@ -90,6 +91,10 @@ class SubjectRules:
         if self._table and self._without_row:
             path = one_line(next(path for rule, path in self._first.items() if rule != TABLE_RULE))
             yield f"--subjects: no row fits {self._without_row} files, e.g. {path}; other rules give their subjects"
+        others = [path for rule, path in self._first.items() if rule not in (TABLE_RULE, PATTERN_RULE)]
+        if self._pattern and others:
+            path = one_line(others[0])
+            yield f"--subject-pattern: does not fit all files, e.g. {path}; other rules give their subjects"
 
     def _owner(self, path: str, patient: str, series: str) -> Owner:
         if self._table is not None and (owner := self._table.owner(path)):

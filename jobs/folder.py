@@ -9,8 +9,9 @@ from pathlib import Path
 
 from data_tools.console import CommandError, UsageError, did_you_mean
 from jobs.config import Profile, Selection, Settings, read_strictly
-from jobs.pipeline import OPTIONS, PipelineFolder, PipelineStage
+from jobs.pipeline import PipelineFolder, PipelineStage
 from jobs.slurm_query import Slurm
+from jobs.stage_options import OPTIONS
 from jobs.sweep import NAME, Member, Sweep
 from vqvae_dist.config import STAGES, check, config
 from vqvae_dist.config_io import flatten, to_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,21 +11,14 @@ from typing import Any
 
 from data_tools.console import UsageError, did_you_mean, near_or_allowed
 from jobs.config import RESOURCE_KEYS, Settings, base_layer
+from jobs.stage_options import OPTIONS
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import Layer, compose, nest
+from vqvae_dist.files import sha256_file
+from vqvae_dist.json_files import read_json
+from vqvae_dist.run_folder import RunFolder
 
 TRAIN_PRIOR = "train-pixelcnn"
-
-OPTIONS: dict[str, frozenset[str]] = {
-    "extract-codes": frozenset({"views"}),
-    TRAIN_PRIOR: frozenset(),  # any setting of the training, checked as such
-    "generate": frozenset({"num-samples", "seed", "temperature", "top-k", "top-p", "position", "class", "size"}),
-    "evaluate": frozenset({"split"}),
-    "reconstruct": frozenset({"split"}),
-    "animate": frozenset(),
-    "report": frozenset(),
-}
-"""Options of each stage's command that a sweep file may set; the paths are the pipeline's own."""
 
 NEEDS: dict[str, str] = {TRAIN_PRIOR: "extract-codes", "generate": TRAIN_PRIOR}
 """A stage and the one that has to run before it."""
@@ -106,6 +100,10 @@ class PipelineFolder:
         """Which stages are done, and with what settings."""
         return self.path / "stages.json"
 
+    def done(self) -> dict[str, Any]:
+        """What that file holds."""
+        return read_json(self.done_file) if self.done_file.is_file() else {}
+
     def output(self, stage: str) -> Path:
         """What a stage leaves when it is done."""
         outputs = {
@@ -149,13 +147,13 @@ def _read_stage(name: str, table: Settings, path: Path) -> PipelineStage:
         compose_prior(stage, source=f"{path} [pipeline.{name}]", codes=Path("codes.h5"))
         return stage
     options = {key.replace("_", "-"): value for key, value in rest.items()}
-    known = sorted(OPTIONS[name] | RESOURCE_KEYS)
-    for key in options:
-        if key not in OPTIONS[name]:
-            given = json.dumps(options[key])
-            raise UsageError(
-                f"{path}: [pipeline.{name}]: unknown key {key}, given {given}{near_or_allowed(key, known)}"
-            )
+    known = sorted({*OPTIONS[name], *RESOURCE_KEYS})
+    for key, value in options.items():
+        option, source, given = OPTIONS[name].get(key), f"{path}: [pipeline.{name}]", json.dumps(value)
+        if option is None:
+            raise UsageError(f"{source}: unknown key {key}, given {given}{near_or_allowed(key, known)}")
+        if not option.fits(value):
+            raise UsageError(f"{source}: {key} must be {option.wanted}, got {given}")
     return PipelineStage(name, DEFAULTS.get(name, {}) | options, resources)
 
 
@@ -199,3 +197,16 @@ def command_line(stage: PipelineStage, folder: PipelineFolder, *, vqvae: Path, d
 
 def _flags(options: dict[str, Any]) -> list[str]:
     return [text for key, value in options.items() for text in (f"--{key}", str(value))]
+
+
+def stage_key(stage: PipelineStage, target: PipelineFolder, vqvae: Path) -> str:
+    """What a stage's output depends on, as a digest: its options and the weights it uses."""
+    models = [RunFolder(vqvae), RunFolder(target.prior)] if stage.name != "extract-codes" else [RunFolder(vqvae)]
+    weights = [sha256_file(file) for model in models if (file := model.model / "model.safetensors").is_file()]
+    return hashlib.sha256(json.dumps([stage.options, weights], sort_keys=True).encode()).hexdigest()
+
+
+def is_current(pipeline: Sequence[PipelineStage], name: str, target: PipelineFolder, vqvae: Path) -> bool:
+    """Whether what a stage left was made with its present options, from the weights that are there."""
+    stage = next((stage for stage in pipeline if stage.name == name), None)
+    return stage is not None and target.done().get(name) == stage_key(stage, target, vqvae)

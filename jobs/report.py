@@ -12,6 +12,7 @@ from jobs import html
 from jobs.collect import Result, read_results
 from jobs.curves import draw_curves
 from jobs.folder import Plan, SweepFolder
+from jobs.pipeline import is_current
 from jobs.setting_text import value_text
 from jobs.status import Status, read_status
 from jobs.tables import count_states, duration_text
@@ -89,8 +90,8 @@ def report_html(folder: SweepFolder, plan: Plan, rows: Sequence[Status], results
             html.section(plan.selection.metric, *_value_tables(folder, plan, results)),
             html.section("Curves", *_curves(plan, results)),
             html.section("Reconstructions", *_reconstructions(folder)),
-            html.section("Samples", *_samples(folder)),
-            html.section("Evaluation on held-out slices", *_evaluation_tables(folder)),
+            html.section("Samples", *_samples(folder, plan)),
+            html.section("Evaluation on held-out slices", *_evaluation_tables(folder, plan)),
             html.section("Prior", *_prior(folder)),
             html.section("Members", _member_table(rows, results)),
             html.section("Settings and environment", *_settings(folder, results)),
@@ -169,7 +170,15 @@ def _reconstructions(folder: SweepFolder) -> Iterator[str]:
         yield html.picture(pictures[-1], f"Originals above reconstructions, {choice}, {pictures[-1].stem}", pixels=True)
 
 
-def _samples(folder: SweepFolder) -> Iterator[str]:
+def _earlier(folder: SweepFolder, plan: Plan, stage: str) -> str:
+    """A remark where what a stage left is not of the present models and options."""
+    choice = folder.read_choice()
+    if choice and is_current(plan.pipeline, stage, folder.pipeline(choice), folder.run(choice).path):
+        return ""
+    return " (of earlier weights or options: the stage has not run since)"
+
+
+def _samples(folder: SweepFolder, plan: Plan) -> Iterator[str]:
     choice = folder.read_choice()
     file = folder.pipeline(choice).picture if choice else None
     if file is None:
@@ -177,7 +186,8 @@ def _samples(folder: SweepFolder) -> Iterator[str]:
     lossless = file.with_suffix(".png")
     shown = lossless if lossless.is_file() else file
     if shown.is_file():
-        yield html.picture(shown, "Brains drawn from the PixelCNN prior", pixels=True)
+        caption = f"Brains drawn from the PixelCNN prior{_earlier(folder, plan, 'generate')}"
+        yield html.picture(shown, caption, pixels=True)
 
 
 def _evaluation(folder: SweepFolder) -> dict[str, Any] | None:
@@ -186,12 +196,12 @@ def _evaluation(folder: SweepFolder) -> dict[str, Any] | None:
     return read_json(file) if file and file.is_file() else None
 
 
-def _evaluation_tables(folder: SweepFolder) -> Iterator[str]:
+def _evaluation_tables(folder: SweepFolder, plan: Plan) -> Iterator[str]:
     metrics = _evaluation(folder)
     if metrics is None:
         return
     slices, subjects, split = (metrics.get(name, "?") for name in ("slices", "subjects", "split"))
-    yield html.paragraph(f"{slices} slices of {subjects} subjects, split {split}.")
+    yield html.paragraph(f"{slices} slices of {subjects} subjects, split {split}{_earlier(folder, plan, 'evaluate')}.")
     scores = [(name, value) for name, value in metrics.items() if isinstance(value, dict) and "mean" in value]
     interval = "95 % interval"
     yield html.table(

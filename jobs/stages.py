@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_tools.console import CommandError, say
+from data_tools.staging import STAGING
 from jobs.collect import choose_best, write_best
 from jobs.config import Settings
 from jobs.folder import Plan, SweepFolder, read_member_settings, to_toml, write_file_once
-from jobs.pipeline import TRAIN_PRIOR, PipelineFolder, PipelineStage, command_line, compose_prior
+from jobs.pipeline import TRAIN_PRIOR, PipelineFolder, PipelineStage, command_line, compose_prior, stage_key
 from jobs.report import write_report
 from jobs.sweep import data_digest
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import changed_settings, flatten, nest, to_json
-from vqvae_dist.files import sha256_file, write_json
-from vqvae_dist.json_files import read_json
+from vqvae_dist.files import write_json
 from vqvae_dist.run_folder import RunFolder
 
 
@@ -50,24 +49,33 @@ def _run_once(
     """Run a stage unless its output was made from the same things; an output made from others is replaced."""
     output = target.output(stage.name)
     key = stage_key(stage, target, vqvae)
-    done = read_json(target.done_file) if target.done_file.is_file() else {}
-    if done.get(stage.name) == key and output.exists():
+    if target.done().get(stage.name) == key and output.exists():
         say(f"{stage.name}: done already: {output}")
         return "completed"
-    if output.is_dir():
-        shutil.rmtree(output)  # of which the command would replace what it writes alone
-    state = run([*command_line(stage, target, vqvae=vqvae, data=plan.data_path), "--overwrite"])
+    with _put_aside(output):
+        state = run([*command_line(stage, target, vqvae=vqvae, data=plan.data_path), "--overwrite"])
     if state == "completed":
-        done = read_json(target.done_file) if target.done_file.is_file() else {}
-        write_json(target.done_file, done | {stage.name: key})
+        write_json(target.done_file, target.done() | {stage.name: key})
     return state
 
 
-def stage_key(stage: PipelineStage, target: PipelineFolder, vqvae: Path) -> str:
-    """What a stage's output depends on, as a digest: its options and the weights it uses."""
-    models = [RunFolder(vqvae), RunFolder(target.prior)] if stage.name != "extract-codes" else [RunFolder(vqvae)]
-    weights = [sha256_file(file) for model in models if (file := model.model / "model.safetensors").is_file()]
-    return hashlib.sha256(json.dumps([stage.options, weights], sort_keys=True).encode()).hexdigest()
+@contextlib.contextmanager
+def _put_aside(output: Path) -> Iterator[None]:
+    """Keep the folder of an earlier result until a new one is there: a command replaces only what it writes itself."""
+    aside = output.with_name(f"{STAGING}{output.name}")
+    if aside.is_dir() and not output.exists():  # a kill came in between
+        aside.rename(output)
+    shutil.rmtree(aside, ignore_errors=True)
+    if output.is_dir():
+        output.rename(aside)
+    try:
+        yield
+    except BaseException:
+        if aside.is_dir():
+            shutil.rmtree(output, ignore_errors=True)
+            aside.rename(output)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _prior_command(

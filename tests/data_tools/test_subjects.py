@@ -71,9 +71,13 @@ def test_a_path_that_no_row_fits_goes_to_the_next_rule(tmp_path: Path) -> None:
 def test_a_rule_that_fits_no_file_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("/abs/a.png,S1\n")
     table, pattern = SubjectTable.read(tmp_path / "t.csv"), re.compile("none(.)")
-    for rules, flag in ((SubjectRules(table, None), "--subjects"), (SubjectRules(None, pattern), "--subject-pattern")):
+    paths = "fits no file; their paths are like b/case_5.png"
+    for rules, message in (
+        (SubjectRules(table, None), f"--subjects: {paths}, and a row like /abs/a.png"),
+        (SubjectRules(None, pattern), f"--subject-pattern: {paths}"),
+    ):
         rules.owner("b/case_5.png")
-        with pytest.raises(UsageError, match=f"^{flag}: fits no file; their paths are like b/case_5.png$"):
+        with pytest.raises(UsageError, match=f"^{message}$"):
             rules.check()
 
 
@@ -91,6 +95,11 @@ def test_rows_and_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     for path in ("a.png", "b.png", "c.png"):
         rules.owner(path)
     rules.check()
+    partly = SubjectRules(None, re.compile("^a"))
+    for path in ("a.png", "b.png"):
+        partly.owner(path)
+    (complaint,) = partly.complaints()
+    assert complaint == "--subject-pattern: does not fit all files, e.g. b.png; other rules give their subjects"
     assert list(rules.complaints()) == [
         "--subjects: 1 rows fit no file, e.g. old.png",
         "--subjects: no row fits 2 files, e.g. b.png; other rules give their subjects",

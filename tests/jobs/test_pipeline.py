@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_tools.console import UsageError
-from jobs.pipeline import OPTIONS, PipelineFolder, PipelineStage, command_line, read_stages
+from jobs.pipeline import PipelineFolder, PipelineStage, command_line, read_stages
+from jobs.stage_options import OPTIONS
 
 SWEEP = Path("sweep.toml")
 ALL = tuple(OPTIONS)
@@ -24,6 +25,15 @@ def test_options_and_resources_of_a_stage_are_told_apart() -> None:
         (["train-pixelcnn"], {}, "train-pixelcnn needs extract-codes before it"),
         (["extract-codes", "generate"], {}, "generate needs train-pixelcnn before it"),
         (["report", "report"], {}, "report stands there twice"),
+        (["extract-codes"], {"extract-codes": {"views": 0}}, "views must be a whole number from 1, got 0"),
+        (["evaluate"], {"evaluate": {"split": "tset"}}, 'split must be one of train, validate, test, all, got "tset"'),
+        (ALL, {"generate": {"num_samples": "many"}}, 'num-samples must be a whole number from 1, got "many"'),
+        (ALL, {"generate": {"num_samples": True}}, "num-samples must be a whole number from 1, got true"),
+        (ALL, {"generate": {"temperature": -1}}, "temperature must be a number above 0, got -1"),
+        (ALL, {"generate": {"top-p": 1.5}}, "top-p must be a number above 0 and at most 1, got 1.5"),
+        (ALL, {"generate": {"position": 7}}, "position must be a number from 0 to 1, got 7"),
+        (ALL, {"generate": {"class": []}}, "class must be the name or number of a class, got []"),
+        (ALL, {"generate": {"size": "big"}}, 'size must be HEIGHTxWIDTH in pixels, like "288x256", got "big"'),
         (["report"], {"generate": {}}, "[pipeline.generate] is set, but then doesn't hold generate"),
         (["evaluate"], {"evaluate": {"spilt": "test"}}, 'unknown key spilt, given "test"; did you mean split?'),
         (

@@ -86,7 +86,7 @@ def test_report_shows_the_table_the_curves_the_pictures_and_the_figures(tmp_path
     captions = [value for _, name, value in page.attributes if name == "alt"]
     assert [caption.split(",")[0] for caption in captions] == [
         *("validate/ssim_foreground", "train/loss", "Originals above reconstructions"),
-        "Brains drawn from the PixelCNN prior",
+        "Brains drawn from the PixelCNN prior (of earlier weights or options: the stage has not run since)",
     ]
     for figure in ("0.8125", "0.75 – 0.875", "0.4375", "2.25", "3.5"):
         assert figure in texts

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import pytest
+from PIL import Image
 
 from data_tools.console import CommandError
 from jobs.collect import choose_best
 from jobs.folder import Plan, SweepFolder
+from jobs.report import write_report
 from jobs.stages import run_stage
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import compose, to_json, toml_layer
 from vqvae_dist.data.codes_writer import write_attributes
-from vqvae_dist.files import write_sealed
+from vqvae_dist.files import write_json, write_sealed
 from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
 
 PIPELINE = """
@@ -107,6 +110,46 @@ def test_retrained_member_makes_its_codes_and_pictures_anew(line: Line) -> None:
     assert choice
     (line.folder.run(choice).model / "model.safetensors").write_text("other weights")
     assert line.run() == ["extract-codes", "train-pixelcnn", "generate", "evaluate"]
+
+
+def test_the_report_says_what_is_not_of_the_present_models(line: Line) -> None:
+    line.run()
+    choice = line.folder.read_choice()
+    assert choice
+    target, vqvae = line.folder.pipeline(choice), line.folder.run(choice)
+    Image.new("L", (8, 8)).save(target.picture.with_suffix(".png"))
+    write_json(target.evaluation / "metrics.json", {"slices": 3, "subjects": 1, "split": "test"})
+    remark = "of earlier weights or options: the stage has not run since"
+    write_report(line.folder, line.plan)
+    assert remark not in line.folder.report_html.read_text()
+    (vqvae.model / "model.safetensors").write_text("other weights")
+    write_report(line.folder, line.plan)
+    assert line.folder.report_html.read_text().count(remark) == 3  # a caption stands twice, as what is read aloud
+
+
+def test_an_earlier_result_stays_until_a_new_one_is_there(line: Line) -> None:
+    line.run()
+    choice = line.folder.read_choice()
+    assert choice
+    evaluation = line.folder.pipeline(choice).evaluation
+    (evaluation / "metrics.json").write_text("earlier")
+    (stage,) = (stage for stage in line.plan.pipeline if stage.name == "evaluate")
+    other = replace(stage, options={"split": "validate"})
+
+    def fail(arguments: list[str]) -> str:
+        evaluation.mkdir()
+        raise CommandError("no")
+
+    with pytest.raises(CommandError, match="no"):
+        run_stage(line.folder, line.plan, other, run=fail)
+    assert (evaluation / "metrics.json").read_text() == "earlier"
+    evaluation.rename(evaluation.with_name(".staging-evaluate"))  # as a kill leaves it
+    with pytest.raises(CommandError, match="no"):
+        run_stage(line.folder, line.plan, other, run=fail)
+    assert (evaluation / "metrics.json").read_text() == "earlier"
+    assert run_stage(line.folder, line.plan, other, run=line) == "completed"
+    assert not (evaluation / "metrics.json").exists()
+    assert not list(evaluation.parent.glob(".staging-*"))
 
 
 def test_prior_goes_on_with_more_steps_and_starts_afresh_with_other_settings(
