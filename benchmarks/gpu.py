@@ -82,15 +82,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--small", action="store_true", help="minutes on a CPU: to see that everything works")
     options = parser.parse_args(arguments)
-    where = (options.mri.resolve(), options.runs.resolve(), options.results.resolve())
+    where = (from_root(options.mri), from_root(options.runs), from_root(options.results))
     chosen = parts(*where, SMALL if options.small else FULL)
     for name in options.only or ():
         if name not in chosen:
             parser.error(f"--only {name}: one of {', '.join(chosen)}")
     end = time.monotonic() + 60 * options.minutes
-    where[2].mkdir(parents=True, exist_ok=True)
+    options.results.mkdir(parents=True, exist_ok=True)
     status = {name: run(name, chosen[name], end) for name in options.only or chosen}
     return 1 if any(status.values()) else 0
+
+
+def from_root(path: Path) -> Path:
+    """A path as the parts take it, which run in ROOT: results name commands, and should hold no machine's paths."""
+    full = path.resolve()
+    return full.relative_to(ROOT) if full.is_relative_to(ROOT) else full
 
 
 def run(name: str, words: list[object], end: float) -> int:

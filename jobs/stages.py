@@ -63,10 +63,9 @@ def _run_once(
 def _put_aside(output: Path) -> Iterator[None]:
     """Keep the folder of an earlier result until a new one is there: a command replaces only what it writes itself."""
     aside = output.with_name(f"{STAGING}{output.name}")
-    if aside.is_dir() and not output.exists():  # a kill came in between
-        aside.rename(output)
-    shutil.rmtree(aside, ignore_errors=True)
-    if output.is_dir():
+    if aside.is_dir():  # a kill came in between: what it left at ``output`` is half made, or is made again now
+        shutil.rmtree(output, ignore_errors=True)
+    elif output.is_dir():
         output.rename(aside)
     try:
         yield

@@ -28,7 +28,7 @@ class QuantizerKind:
     """In words, the K that it can have."""
 
     collapsed: str = ""
-    """What helps when few codes are used, beside fewer codes; ends in a comma."""
+    """What helps when few codes are used, beside fewer codes; ends in ``, or``."""
 
 
 def levels_of(K: int, D: int) -> int | None:

@@ -143,7 +143,12 @@ def test_an_earlier_result_stays_until_a_new_one_is_there(line: Line) -> None:
     with pytest.raises(CommandError, match="no"):
         run_stage(line.folder, line.plan, other, run=fail)
     assert (evaluation / "metrics.json").read_text() == "earlier"
-    evaluation.rename(evaluation.with_name(".staging-evaluate"))  # as a kill leaves it
+    evaluation.rename(evaluation.with_name(".staging-evaluate"))  # as a kill leaves it, early or later
+    with pytest.raises(CommandError, match="no"):
+        run_stage(line.folder, line.plan, other, run=fail)
+    assert (evaluation / "metrics.json").read_text() == "earlier"
+    evaluation.rename(evaluation.with_name(".staging-evaluate"))
+    evaluation.mkdir()
     with pytest.raises(CommandError, match="no"):
         run_stage(line.folder, line.plan, other, run=fail)
     assert (evaluation / "metrics.json").read_text() == "earlier"
