@@ -162,13 +162,15 @@ def check_precision(mixed: str) -> None:
 def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
     """Choose what ``auto`` stands for on this machine; ``work`` is the training's size from ``training_work``.
 
-    CommandError where compiling was asked for and nothing can be compiled.
+    CommandError where compiling was asked for and nothing can be compiled, and where a stop ended the trial.
     """
     compiled, why = False, "uncompiled, as asked"
     if config.compile == "auto" and work <= compiling_repays(config):
         why = "uncompiled: too short to win the time of compiling back"
     elif config.compile != "off":
         compiled = compiler_works()
+        if not compiled and stop_requested():  # Ctrl-C ends a compiler too; what it was worth is unknown
+            raise CommandError("stopped while the compiler was tried, before anything began; the same command begins it")
         why = "compiled" if compiled else "uncompiled: no compiler works here (a C++ compiler is needed, g++)"
     if config.compile == "on" and not compiled:
         raise CommandError(

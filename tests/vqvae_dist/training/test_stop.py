@@ -86,17 +86,32 @@ def test_a_stop_that_comes_before_the_first_step_is_not_lost(trainer: Trainer) -
     assert "stopped at step 1" in ended.text
 
 
-def stopped_while_compiling(arguments: list[str]) -> None:
-    """Run the command with a compiler that gets the signal too, as all of a terminal's processes get Ctrl-C."""
+def stop_the_compiler_too() -> None:
+    """Have a compiler that gets the signal as well, as all of a terminal's processes get Ctrl-C."""
     from torch._inductor import config
-
-    from vqvae_dist.cli import main
 
     compiler = Path(tempfile.mkdtemp()) / "c++"
     compiler.write_text(f"#!/bin/sh\nkill -TERM {os.getpid()}\necho many >&2\necho lines >&2\nexit 1\n")
     compiler.chmod(0o755)
     config.cpp.cxx = (str(compiler),)
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiler.parent)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiler.parent)  # what was compiled before is not found
+
+
+def stopped_while_compiling(arguments: list[str]) -> None:
+    """Run the command and get SIGTERM, and the compiler too, when the model is compiled."""
+    from vqvae_dist.cli import main
+    from vqvae_dist.training import runtime
+
+    runtime.compiler_works = lambda: True
+    stop_the_compiler_too()
+    raise SystemExit(main(arguments))
+
+
+def stopped_while_the_compiler_is_tried(arguments: list[str]) -> None:
+    """Run the command and get SIGTERM, and the compiler too, when it is found out whether one works."""
+    from vqvae_dist.cli import main
+
+    stop_the_compiler_too()
     raise SystemExit(main(arguments))
 
 
@@ -106,6 +121,15 @@ def test_a_stop_that_ends_the_compiler_too_is_a_stop(trainer: Trainer) -> None:
     assert "stopped in step 0 (" in ended.text
     assert "error:" not in ended.text
     assert (trainer.run.read_summary() or {})["state"] == "stopped"
+
+
+@pytest.mark.parametrize("compile", ["on", "auto"])
+def test_a_stop_while_the_compiler_is_tried_does_not_say_that_none_works(trainer: Trainer, compile: str) -> None:
+    wanted = {"precision.compile": compile, "schedule.steps": 10**9}  # so many that auto would compile
+    ended = trainer.end(wanted, target=stopped_while_the_compiler_is_tried)
+    assert ended.status == 1
+    assert "stopped while the compiler was tried, before anything began" in ended.text
+    assert not trainer.run.path.exists()
 
 
 def losing_the_folder(arguments: list[str]) -> None:
