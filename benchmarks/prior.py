@@ -25,12 +25,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.single_stack import SingleStack, build_pixelcnn
 from benchmarks.suite import base_settings, command, evaluate, markdown, parser, save, setting, train
-from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.data.code_batches import CodesBatch, labelled
 from vqvae_dist.data.codes import CodesReader
-from vqvae_dist.inference.load import load_pixelcnn, read_export
+from vqvae_dist.inference.load import load_pixelcnn
 from vqvae_dist.metrics.rate import ContextModel
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.prior import Prior, code_nll
@@ -43,7 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "model.condition_position": False, "model.condition_coordinates": False,
         "model.dilations": [1], "model.attention": 0,
     },
-    "single_stack": {"model.attention": 0},
+    "single_stack": {"model.kind": "single_stack"},
 }  # fmt: skip
 
 Bits = Callable[[CodesBatch], NDArray[np.float64]]
@@ -69,8 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in trained:
         changes = VARIANTS[name]
         settings = {"data.path": codes, "schedule.steps": options.prior_steps, **dict(options.prior_set), **changes}
-        builder = build_pixelcnn if name == "single_stack" else None
-        train("train-pixelcnn", options.runs / name, settings, preset=options.prior_preset, builder=builder)
+        train("train-pixelcnn", options.runs / name, settings, preset=options.prior_preset)
     reader = CodesReader(codes)
     rows = {name: charge(reader, model) for name, model in models(reader, options.runs, trained).items()}
     metrics = evaluate(
@@ -88,8 +85,7 @@ def models(reader: CodesReader, runs: Path, trained: Sequence[str]) -> dict[str,
     """The trained models and the count models, ready to charge codes."""
     made: dict[str, Bits] = {}
     for name in trained:
-        model = load_single_stack(runs / name) if name == "single_stack" else load_pixelcnn(runs / name).model
-        made[name] = prior_bits(model)
+        made[name] = prior_bits(load_pixelcnn(runs / name).model)
     for name, views in (("left_and_above", False), ("left_and_above_all_views", True)):
         maps = (reader.codes(group.name, reader.rows(group.name, "train", views=views)) for group in reader.groups)
         made[name] = context_bits(ContextModel.fit(maps, reader.codebook_size))
@@ -112,15 +108,6 @@ def prior_bits(model: Prior) -> Bits:
 def context_bits(model: ContextModel) -> Bits:
     """Charge under the fixed count model."""
     return lambda batch: model.bits(batch.codes.numpy())
-
-
-def load_single_stack(run: Path) -> SingleStack:
-    """The best weights of the single stack's training."""
-    description, tensors = read_export(run, stage="train-pixelcnn")
-    config = PixelCNNModelConfig(**{**description["model"], "dilations": tuple(description["model"]["dilations"])})
-    model = build_pixelcnn(config, codebook_size=description["codebook_size"], classes=len(description["classes"]))
-    model.load_state_dict(tensors)
-    return model.eval().requires_grad_(False)
 
 
 def charge(reader: CodesReader, bits: Bits, split: str = "test") -> dict[str, Any]:

@@ -23,7 +23,6 @@ from data_tools.console import UsageError, did_you_mean
 from vqvae_dist.config import RESULT_VERSION, STAGES, TrainConfig
 from vqvae_dist.config_base import YOUNGER
 from vqvae_dist.config_errors import explain
-from vqvae_dist.config_quantizer import QUANTIZERS
 from vqvae_dist.toml_files import read_toml
 
 T = TypeVar("T", bound=TrainConfig)
@@ -201,9 +200,8 @@ def younger_settings(kind: type[Any], prefix: str = "") -> dict[str, Any]:
 def result_settings(config: TrainConfig) -> dict[str, Any]:
     """The flat settings that change the result, with milestones and warm-up in steps."""
     flat, younger = flatten(to_json(config)), younger_settings(type(config)).items()
-    quantizer = QUANTIZERS.get(flat.get("model.quantizer.kind", ""))
-    idle = {f"model.quantizer.{name}" for name in quantizer.idle} if quantizer else set()
-    kept = {key: value for key, value in flat.items() if key not in FREE_KEYS | idle and (key, value) not in younger}
+    free = FREE_KEYS | config.idle
+    kept = {key: value for key, value in flat.items() if key not in free and (key, value) not in younger}
     return kept | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
 
 

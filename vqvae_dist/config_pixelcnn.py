@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from vqvae_dist.config_base import (
@@ -15,6 +16,7 @@ from vqvae_dist.config_base import (
     not_negative,
     scored_by,
     up_to,
+    younger,
 )
 from vqvae_dist.config_training import TrainConfig
 
@@ -45,9 +47,34 @@ class CodesDataConfig:
         not_negative("data.workers", self.workers)
 
 
+PriorKind = Literal["pixelcnn", "single_stack"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindOfPrior:
+    """What is known of a kind of prior before it is built."""
+
+    prior: str
+    """``module:class``, imported when a model is built; its ``of`` makes one from the settings."""
+
+    idle: frozenset[str] = frozenset()
+    """Settings of ``PixelCNNModelConfig`` that it does not use; runs that differ in them are the same run."""
+
+
+PRIORS: dict[PriorKind, KindOfPrior] = {
+    "pixelcnn": KindOfPrior(prior="vqvae_dist.models.pixelcnn:PixelCNN"),
+    "single_stack": KindOfPrior(prior="vqvae_dist.models.single_stack:SingleStack", idle=frozenset({"attention"})),
+}
+"""A further kind is a module with its class, an entry here and its name in ``PriorKind``."""
+
+
 @config
 class PixelCNNModelConfig:
     """The gated PixelCNN over codes."""
+
+    kind: PriorKind = younger(default="pixelcnn")
+    """``pixelcnn``: two stacks without a blind spot; ``single_stack``: one masked stack, a baseline without attention
+    that draws slowly."""
 
     layers: int = 12
     """Gated layers."""
@@ -100,3 +127,8 @@ class PixelCNNConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         scored_by(self.checkpoint.best_metric, PIXELCNN_METRICS)
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The settings that ``model.kind`` does not use."""
+        return frozenset(f"model.{name}" for name in PRIORS[self.model.kind].idle)

@@ -198,6 +198,11 @@ class TrainConfig:
         """``optim.warmup`` in optimizer steps."""
         return to_steps(self.optim.warmup, self.schedule.steps)
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The settings, flat, that change nothing beside the others."""
+        return frozenset()
+
 
 def to_steps(value: int | float, steps: int) -> int:
     """A number of steps as it is; a share of ``steps`` rounded, at least 1 and before the last."""

@@ -147,3 +147,8 @@ class VQVAEConfig(TrainConfig):
         check(crop % factor == 0, "data.crop", crop, f"a multiple of model.downsample {factor}")
         first, steps = self.model.quantizer.init_after, self.schedule.steps
         check(first < steps, "model.quantizer.init_after", first, f"below schedule.steps {steps}")
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The settings that ``model.quantizer.kind`` does not use."""
+        return frozenset(f"model.quantizer.{name}" for name in QUANTIZERS[self.model.quantizer.kind].idle)

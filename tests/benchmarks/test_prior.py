@@ -4,13 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import prior
-from benchmarks.single_stack import build_pixelcnn
 from tests.benchmarks.conftest import TINY
-from vqvae_dist.config import PixelCNNModelConfig
-from vqvae_dist.models.conditioning import Condition
 
 
 @pytest.mark.slow
@@ -33,24 +29,3 @@ def test_every_model_is_charged_for_the_same_codes(
     assert rows["left_and_above"]["all"] == pytest.approx(samples["context_bits_per_code"], rel=1e-4)
     assert (tmp_path / "pictures" / "samples.png").is_file()
     assert "| single_stack |" in capsys.readouterr().out
-
-
-def test_a_single_stack_is_causal_and_has_its_blind_spot() -> None:
-    torch.manual_seed(0)
-    config = PixelCNNModelConfig(layers=4, hidden=8, dilations=(1,))
-    model = build_pixelcnn(config, codebook_size=7, classes=0).double().eval()
-    codes = torch.randint(7, (1, 9, 9))
-    condition = Condition(torch.zeros(1), torch.full((1,), -1), torch.zeros(1))
-
-    def moved(row: int, column: int) -> torch.Tensor:
-        other = codes.clone()
-        other[0, row, column] = (other[0, row, column] + 1) % 7
-        return (model(other, condition) != model(codes, condition)).any(1)[0].flatten()
-
-    with torch.no_grad():
-        for row, column in ((0, 0), (3, 4), (8, 8)):
-            place = 9 * row + column
-            assert not moved(row, column)[: place + 1].any()
-        assert moved(3, 4)[9 * 3 + 5]
-        assert moved(3, 4)[9 * 4 + 4]
-        assert not moved(3, 7)[9 * 4 + 4], "above and to the right, within reach of two stacks"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.vqvae_dist.layers import DIGEST, make
-from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
+from vqvae_dist.config import STAGES, PixelCNNConfig, PixelCNNModelConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import (
     FREE_KEYS,
     Layer,
@@ -57,6 +57,14 @@ def test_settings_that_a_kind_of_quantizer_does_not_use_name_no_other_run() -> N
         assert fingerprint(make(change), DIGEST) != fingerprint(make({}), DIGEST)
 
 
+def test_settings_that_a_kind_of_prior_does_not_use_name_no_other_run() -> None:
+    def name(**model: Any) -> str:
+        return fingerprint(PixelCNNConfig(model=PixelCNNModelConfig(**model)), DIGEST)
+
+    assert name(kind="single_stack", attention=4) == name(kind="single_stack")
+    assert len({name(kind="single_stack"), name(), name(attention=4), name(kind="single_stack", layers=4)}) == 4
+
+
 def test_readable_part_of_the_run_id() -> None:
     def readable(**values: Any) -> str:
         return run_id(make({"schedule.steps": 2000, **values}), DIGEST).rsplit("_", 1)[0]
@@ -84,14 +92,11 @@ def test_fingerprint_changes_with_every_setting_but_the_free_ones(kind: type[Tra
         "model.quantizer.init": "data", "model.quantizer.gradient": "rotation", "data.crop": 8,
         "optim.betas": [0.8, 0.9], "optim.milestones": [7], "optim.warmup": 5, "precision.mixed": "bf16",
         "precision.compile": "on", "tracking.mode": "offline", "tracking.tags": ["x"],
+        "model.kind": "single_stack",
         "checkpoint.best_metric": f"min validate/{'mse' if kind is VQVAEConfig else 'bits_per_code'}",
     }  # fmt: skip
     for key, value in flat.items():
-        changed = other.get(key, (not value) if isinstance(value, bool) else None)
-        if changed is None:
-            changed = (
-                f"{value}x" if isinstance(value, str) else value / 2 + 0.1 if isinstance(value, float) else value + 3
-            )
+        changed = other[key] if key in other else another(value)
         new = compose(kind, Layer("test", nest({key: changed})))
         assert (fingerprint(new, DIGEST) == base) == (key in FREE_KEYS), key
     assert fingerprint(kind(), "e" * 64) != base

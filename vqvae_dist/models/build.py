@@ -5,8 +5,8 @@ from __future__ import annotations
 from pkgutil import resolve_name
 
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
+from vqvae_dist.config_pixelcnn import PRIORS
 from vqvae_dist.config_quantizer import QUANTIZERS
-from vqvae_dist.models.pixelcnn import PixelCNN
 from vqvae_dist.models.prior import Prior
 from vqvae_dist.models.quantizer import Quantizer
 from vqvae_dist.models.vqvae import VQVAE
@@ -34,16 +34,6 @@ def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
 
 
 def build_pixelcnn(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> Prior:
-    """An untrained prior over ``codebook_size`` codes; ``classes`` are those of the training codes."""
-    return PixelCNN(
-        codebook_size=codebook_size,
-        layers=config.layers,
-        hidden=config.hidden,
-        kernel=config.kernel,
-        dilations=config.dilations,
-        attention=config.attention,
-        dropout=config.dropout,
-        condition_position=config.condition_position,
-        condition_coordinates=config.condition_coordinates,
-        classes=classes if config.condition_class else 0,
-    )
+    """An untrained prior of ``config.kind`` over ``codebook_size`` codes; ``classes`` are the training codes'."""
+    kind: type[Prior] = resolve_name(PRIORS[config.kind].prior)
+    return kind.of(config, codebook_size=codebook_size, classes=classes)

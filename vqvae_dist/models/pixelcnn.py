@@ -7,13 +7,14 @@ shifted one row down or one cell right on entry (mask A), and from there each ke
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.causal_attention import CausalAttention
 from vqvae_dist.models.conditioning import Condition, ConditionGates, Coordinates
@@ -102,6 +103,22 @@ class PixelCNN(Prior):
         )
         self.head = nn.Sequential(
             nn.ReLU(), nn.Conv2d(hidden, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, codebook_size, 1)
+        )
+
+    @classmethod
+    def of(cls, config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> Self:
+        """Give an untrained one by its settings."""
+        return cls(
+            codebook_size=codebook_size,
+            layers=config.layers,
+            hidden=config.hidden,
+            kernel=config.kernel,
+            dilations=config.dilations,
+            attention=config.attention,
+            dropout=config.dropout,
+            condition_position=config.condition_position,
+            condition_coordinates=config.condition_coordinates,
+            classes=classes if config.condition_class else 0,
         )
 
     def forward(self, codes: Tensor, condition: Condition, dropout_masks: Tensor | None = None) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.models.conditioning import Condition
 
 
@@ -26,10 +27,15 @@ class CellSampler(Protocol):
 
 
 class Prior(nn.Module):
-    """The distribution of each code given the earlier ones. ``forward`` is all that a further one needs."""
+    """The distribution of each code given the earlier ones. ``of`` and ``forward`` are all that a further one needs."""
 
     recompute = False
     """Whether to recompute activations in the backward pass instead of keeping them; a prior may ignore it."""
+
+    @classmethod
+    def of(cls, config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> Self:
+        """Give an untrained one by its settings, over ``codebook_size`` codes; ``classes`` are the training codes'."""
+        raise NotImplementedError
 
     def forward(self, codes: Tensor, condition: Condition, dropout_masks: Tensor | None = None) -> Tensor:
         """Give the logits of every cell's code, (B, K, h, w), in float32 or wider.

@@ -170,7 +170,7 @@ def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
     elif config.compile != "off":
         compiled = compiler_works()
         if not compiled and stop_requested():  # Ctrl-C ends a compiler too; what it was worth is unknown
-            raise CommandError("stopped while the compiler was tried, before anything began; the same command begins it")
+            raise CommandError("stopped while the compiler was tried, before anything began; give the command again")
         why = "compiled" if compiled else "uncompiled: no compiler works here (a C++ compiler is needed, g++)"
     if config.compile == "on" and not compiled:
         raise CommandError(

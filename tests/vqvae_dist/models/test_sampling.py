@@ -11,6 +11,7 @@ from vqvae_dist.models.cached_pixelcnn import CachedPixelCNN
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.draw import Filter, draw_codes, uniform_numbers
 from vqvae_dist.models.pixelcnn import PixelCNN
+from vqvae_dist.models.prior import Prior
 from vqvae_dist.models.sampling import sample
 
 K = 11
@@ -49,9 +50,7 @@ def make_condition(batch: int) -> Condition:
 
 
 @torch.no_grad()
-def sample_naively(
-    model: PixelCNN, *, grid: tuple[int, int], condition: Condition, seed: int, **filters: Any
-) -> Tensor:
+def sample_naively(model: Prior, *, grid: tuple[int, int], condition: Condition, seed: int, **filters: Any) -> Tensor:
     """What sampling means: a whole forward pass for every cell."""
     h, w = grid
     batch = len(condition.position)

@@ -1,8 +1,8 @@
-"""A PixelCNN of one masked stack (van den Oord et al. 2016, "Pixel Recurrent Neural Networks"), to compare with.
+"""A PixelCNN of one masked stack (van den Oord et al. 2016, Pixel Recurrent Neural Networks), to compare with.
 
 One convolution a layer whose kernel sees the rows above and the cells to the left. Stacked, such kernels never see a
 wedge above and to the right: the blind spot that the prior's two stacks do not have. Everything else (embedding,
-coordinates, conditions, gates, residuals, head, training) is the prior's own.
+coordinates, conditions, gates, residuals, head) is that of the two stacks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.pixelcnn import PixelCNN, gated
 from vqvae_dist.models.prior import CellSampler, WholePasses
@@ -34,7 +33,7 @@ class MaskedLayer(nn.Module):
         self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor, gates: Tensor, kept: Tensor | None) -> Tensor:
-        """Advance (B, C, h, w) by one layer; ``gates`` (B or 1, 2C, 1, 1), ``kept`` as in the prior's layers."""
+        """Advance (B, C, h, w) by one layer; ``gates`` (B or 1, 2C, 1, 1), ``kept`` as in the layers of two stacks."""
         margin = self.dilation * (self.kernel // 2)
         padded = F.pad(x, (margin, margin, margin, 0))
         out = gated(F.conv2d(padded, self.conv.weight * self.mask, dilation=self.dilation) + gates)
@@ -43,7 +42,7 @@ class MaskedLayer(nn.Module):
 
 
 class SingleStack(PixelCNN):
-    """The prior with its two stacks replaced by one."""
+    """The PixelCNN with its two stacks replaced by one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "attention": 0})
@@ -54,7 +53,7 @@ class SingleStack(PixelCNN):
         )
 
     def forward(self, codes: Tensor, condition: Condition, dropout_masks: Tensor | None = None) -> Tensor:
-        """Give the logits of every cell's code, as the prior does."""
+        """Give the logits (B, K, h, w) of ``codes`` (B, h, w); ``dropout_masks`` as with two stacks."""
         embedded = self.embedding(codes).permute(0, 3, 1, 2)
         # The first layer must not see the cell itself: what enters is shifted by one cell in raster order.
         B, C, h, w = embedded.shape
@@ -69,20 +68,5 @@ class SingleStack(PixelCNN):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def sampler(self, grid: tuple[int, int], condition: Condition) -> CellSampler:
-        """Give a sampler that costs a forward pass a cell: the prior's caches are those of two stacks."""
+        """Give a sampler that costs a forward pass a cell: the caches that there are are those of two stacks."""
         return WholePasses(self, grid, condition)
-
-
-def build_pixelcnn(config: PixelCNNModelConfig, *, codebook_size: int, classes: int) -> SingleStack:
-    """An untrained single stack with the settings of a prior."""
-    return SingleStack(
-        codebook_size=codebook_size,
-        layers=config.layers,
-        hidden=config.hidden,
-        kernel=config.kernel,
-        dilations=config.dilations,
-        dropout=config.dropout,
-        condition_position=config.condition_position,
-        condition_coordinates=config.condition_coordinates,
-        classes=classes if config.condition_class else 0,
-    )
