@@ -31,6 +31,7 @@ import tyro
 
 from benchmarks.machine import provenance
 
+QUANTIZER_TESTS = ("tests/vqvae_dist/models/test_quantizer.py", "tests/vqvae_dist/models/test_quantizer_update.py")
 TARGETS: dict[str, tuple[str, ...]] = {
     "vqvae_dist/training/checkpoint.py": (
         "tests/vqvae_dist/training/test_checkpoint.py",
@@ -38,10 +39,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/vqvae_dist/training/test_export.py",
     ),
     "vqvae_dist/data/order.py": ("tests/vqvae_dist/data/test_order.py",),
-    "vqvae_dist/models/quantizer.py": (
-        "tests/vqvae_dist/models/test_quantizer.py",
-        "tests/vqvae_dist/models/test_quantizer_update.py",
-    ),
+    "vqvae_dist/models/quantizer.py": QUANTIZER_TESTS,
+    "vqvae_dist/models/nearest.py": QUANTIZER_TESTS,
+    "vqvae_dist/models/gradients.py": QUANTIZER_TESTS,
     "jobs/ledger.py": ("tests/jobs/test_ledger.py",),
 }
 """Files that a silent mistake would hurt most, and the tests of each."""
