@@ -114,7 +114,7 @@ class Checkpoints:
         return read_checkpoint(self.run.checkpoint(step))
 
     def clear_staging(self) -> None:
-        """Delete what a kill left half-written."""
+        """Delete what a kill left half-written; the caller owns the run."""
         for folder in (self.run.path, self.run.checkpoints, self.run.model, self.run.images):
             for path in folder.glob(f"{STAGING}*") if folder.is_dir() else ():
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ class Checkpoints:
     def settle(self, step: int, *, best: int | None) -> None:
         """Make the folder what it was right after ``step`` was saved, whenever a kill came since; step -1: empty.
 
-        Later checkpoints, damaged and stepped over, are put aside.
+        Later checkpoints, damaged and stepped over, are put aside. The caller owns the run.
         """
         for folder, later in step_folders(self.run.checkpoints).items():
             if later > step:

@@ -192,7 +192,6 @@ class Loop:
     def write_summary(self, state: str) -> None:
         """Write summary.json."""
         if self.session.owner:
-            self.session.owner.check()
             self.tracker.summarise(write_summary(self.config, self.session, self.progress, state))
 
     def show(self, values: dict[str, Any]) -> None:

@@ -79,7 +79,11 @@ def progress_line(progress: Progress, schedule: ScheduleConfig, values: Mapping[
 
 
 def write_summary(config: TrainConfig, session: Session, progress: Progress, state: str, **more: Any) -> dict[str, Any]:
-    """Write summary.json; return its content. Rows of metrics.jsonl after the progress's step do not count."""
+    """Write summary.json; return its content. Rows of metrics.jsonl after the progress's step do not count.
+
+    OwnershipLostError where a newer attempt has taken the run.
+    """
+    assert session.owner is not None
     precision = session.runtime.precision
     rows = rows_until(session.run.metrics_file, progress.step)
     content = {
@@ -99,6 +103,7 @@ def write_summary(config: TrainConfig, session: Session, progress: Progress, sta
         "metrics": metrics_note(rows, damaged=progress.metrics_damaged),
         **more,
     }
+    session.owner.check()
     write_sealed(session.run.summary_file, content)
     return content
 
@@ -110,9 +115,9 @@ def note_end(session: Session, config: TrainConfig, progress: Progress | None, s
     """
     try:
         assert session.owner is not None
-        session.owner.check()
         earlier = None if progress else earlier_summary(session)
         if earlier:
+            session.owner.check()
             write_sealed(session.run.summary_file, {**earlier, "state": state, "reason": reason})
         else:
             write_summary(config, session, progress or Progress(), state, reason=reason)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from data_tools.console import CommandError, first_line, say, warn
 from vqvae_dist.config import TrainConfig
-from vqvae_dist.run_folder import PeerEndedError
+from vqvae_dist.run_folder import PeerEndedError, RunFolder
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.finale import make_up, show_result
 from vqvae_dist.training.loop import OUT_OF_MEMORY, Loop
@@ -71,15 +71,27 @@ def broken_off(error: Exception) -> bool:
     return stop_requested() and not isinstance(error, CommandError)
 
 
+def rows_are_there(run: RunFolder, step: int, every: int) -> bool:
+    """Whether metrics.jsonl goes as far as a checkpoint of ``step``, where no summary notes it; say so if not."""
+    if step == 0 or run.summary_file.is_file():
+        return True
+    last = max((row["global_step"] for row in run.read_metrics() if row["global_step"] <= step), default=0)
+    if last + every > step:
+        return True
+    warn(f"{run.metrics_file}: rows are missing between step {last} and the checkpoint of step {step}")
+    return False
+
+
 def open_loop(config: TrainConfig, session: Session, build: Callable[[Session], Stage]) -> Loop:
     """Build the stage and take up the newest checkpoint, or begin."""
     stage = build(session)
     checkpoints = Checkpoints(session.run, keep_last=config.checkpoint.keep_last, of=session.name)
     progress = restore(stage, checkpoints, session)
     if session.owner:
-        agree = session.run.check_metrics()
+        agree = session.run.check_metrics() and rows_are_there(session.run, progress.step, config.schedule.log_every)
         progress.metrics_damaged = progress.step > 0 and (progress.metrics_damaged or not agree)
         write_summary(config, session, progress, "running")  # it says which rows count before others are cut
+        session.owner.check()
     tracker = Tracker(
         session.run,
         config,

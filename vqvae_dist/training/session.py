@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
@@ -18,7 +18,7 @@ from vqvae_dist.config_io import flatten
 from vqvae_dist.files import write_sealed
 from vqvae_dist.run_folder import Attempt, OtherRankError, Ownership, RunFolder, run_name
 from vqvae_dist.training.checkpoint import exported_step, step_folders
-from vqvae_dist.training.generations import KEPT_BY_FRESH, next_generation, set_aside
+from vqvae_dist.training.generations import KEPT_BY_FRESH, finish_set_aside, next_generation, set_aside
 from vqvae_dist.training.identity import attempt_record, continued_identity, new_identity, show_code_change
 from vqvae_dist.training.memory import largest_divisor, smaller_micro_batch
 from vqvae_dist.training.runtime import (
@@ -105,6 +105,7 @@ def open_session(
             if owner:
                 identity["attempts"] = [*identity["attempts"], attempt_record(attempt, processes)]
                 show_code_change(identity["attempts"])
+                owner.check()  # asking git may have taken seconds
                 write_sealed(run.config_file, identity)
             outcome = [(identity, owner is None)]
         except (CommandError, OSError) as error:
@@ -131,10 +132,42 @@ def config_path(config: TrainConfig) -> Path:
     return path
 
 
+class Decision(NamedTuple):
+    """What a command makes of a run folder, before it writes anything."""
+
+    continued: dict[str, Any] | None
+    """config.json of the run that goes on; None for a new one."""
+    completed: bool = False
+    precision: Precision | None = None
+    """Of a new run."""
+    generation: int | None = None
+    """Of the run that ``--fresh`` puts aside, where its config.json tells."""
+
+
 def _open_run(
     run: RunFolder, config: TrainConfig, *, stage: str, digest: str, work: float, fresh: bool, attempt: Attempt
 ) -> tuple[dict[str, Any], Ownership | None]:
     """What config.json will hold, and the right to write the run; None for a run that is completed already."""
+    finish_set_aside(run, attempt)
+    while True:
+        seen = _content(run)
+        decided = _decide(run, config, stage=stage, digest=digest, work=work, fresh=fresh)
+        if _content(run) == seen:  # no other command began or took up a run here meanwhile
+            break
+    if decided.continued:
+        return decided.continued, None if decided.completed else Ownership(run, attempt)
+    assert decided.precision is not None
+    say(f"{run.path}: {decided.precision}")
+    run.path.mkdir(parents=True, exist_ok=True)
+    owner = Ownership(run, attempt)  # before anything moves: an older attempt must not write into the new run
+    if fresh:
+        set_aside(run, decided.generation)
+    generation = next_generation(run)
+    return new_identity(config, decided.precision, stage=stage, digest=digest, generation=generation), owner
+
+
+def _decide(run: RunFolder, config: TrainConfig, *, stage: str, digest: str, work: float, fresh: bool) -> Decision:
+    """Whether a run is continued, completed, or begun, and how; errors as they are to be shown."""
     stored = _stored(run, fresh=fresh)
     if stored and not fresh:
         identity = continued_identity(run, stored, config, stage=stage, digest=digest)
@@ -148,16 +181,16 @@ def _open_run(
                 f"{run.path}: completed, and its checkpoints are gone (pruned?): it cannot "
                 "go on; --fresh trains it anew and keeps it aside"
             )
-        return identity, None if completed else Ownership(run, attempt)
+        return Decision(identity, completed)
     _refuse_foreign(run, Path(flatten(config)["data.path"]))
     precision = resolve_precision(config.precision, work)
     check_precision(precision.mixed)
-    say(f"{run.path}: {precision}")
-    run.path.mkdir(parents=True, exist_ok=True)
-    owner = Ownership(run, attempt)  # before anything moves: an older attempt must not write into the new run
-    if fresh:
-        set_aside(run, int(stored["generation"]) if stored else None)
-    return new_identity(config, precision, stage=stage, digest=digest, generation=next_generation(run)), owner
+    return Decision(None, precision=precision, generation=int(stored["generation"]) if stored else None)
+
+
+def _content(run: RunFolder) -> bytes | None:
+    """config.json as it is now; None where there is none."""
+    return run.config_file.read_bytes() if run.config_file.is_file() else None
 
 
 def _stored(run: RunFolder, *, fresh: bool) -> dict[str, Any] | None:

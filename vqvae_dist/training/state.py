@@ -37,8 +37,10 @@ def restore(stage: Stage, checkpoints: Checkpoints, session: Session) -> Progres
     runtime = session.runtime
     step = -1
     if session.owner:
+        session.owner.check()  # so may building what is trained
         checkpoints.clear_staging()
         newest = checkpoints.newest_step()
+        session.owner.check()  # reading may take long
         step = -1 if newest is None else newest
         if step < 0:
             checkpoints.settle(step, best=None)
@@ -51,6 +53,7 @@ def restore(stage: Stage, checkpoints: Checkpoints, session: Session) -> Progres
         scaler.load_state_dict(checkpoint.values["scaler"])
     progress = Progress(**checkpoint.values["progress"])
     if session.owner:
+        session.owner.check()
         say(f"going on from step {step}")
         checkpoints.settle(step, best=progress.best["step"] if progress.best else None)
         repair_export(stage, checkpoints, session, progress)
