@@ -113,6 +113,20 @@ def test_pixels_that_only_hdf5s_checksum_lets_through_are_named(copy: Path) -> N
     assert reader.read("32x32_uint8", 4).any()
 
 
+def test_pixels_that_change_while_they_are_used_are_named(copy: Path) -> None:
+    with h5py.File(copy) as file:
+        chunk = file["images/32x32_uint8/slices"].id.get_chunk_info_by_coord((3, 0, 0))
+    reader = SliceReader(copy)
+    first = reader.read("32x32_uint8", 3)
+    assert np.array_equal(reader.read("32x32_uint8", 3), first)
+    with copy.open("r+b") as stream:
+        stream.seek(chunk.byte_offset + 500)
+        stream.write(b"\x55")
+    with pytest.raises(CommandError, match=r"row 3 is damaged \(its pixels changed since this process read them first"):
+        reader.read("32x32_uint8", 3)
+    assert reader.read("32x32_uint8", 4).any()
+
+
 def test_another_file_in_its_place_is_named(copy: Path, tmp_path: Path) -> None:
     reader = SliceReader(copy)
     read_first(reader)
