@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
-from vqvae_dist.config_io import Layer, compose, flatten, merge
+from vqvae_dist.config_io import Layer, compose, fingerprint, flatten, merge
 from vqvae_dist.run_folder import Attempt, RunFolder
 from vqvae_dist.training.identity import attempt_record, believed_config
 from vqvae_dist.training.logged_config import read_logged_config
@@ -38,11 +38,19 @@ def rerun(run: Annotated[Positional[Path], arg(metavar="RUN")], /, *, output_dir
     if (list(config.milestones), config.warmup) != (resolved["milestones"], resolved["warmup"]):
         changes["optim"] = {name: resolved[name] for name in ("milestones", "warmup")}  # shares of the first steps
     config = compose(STAGES[stored["stage"]], Layer(str(source), merge(stored["settings"], changes)))
+    _refuse_other(output_dir, config, stored["data_digest"])
     for mismatch in mismatches(stored):
         warn(mismatch)
     ended = _train(config, stored)
     _name_other_choices(stored, output_dir)
     return ended
+
+
+def _refuse_other(output_dir: Path, config: TrainConfig, digest: str) -> None:
+    """UsageError where ``output_dir`` holds a run that is not this one, trained so far: it would be trained on."""
+    there = RunFolder(output_dir)
+    if there.config_file.is_file() and there.read_config()["fingerprint"] != fingerprint(config, digest):
+        raise UsageError(f"--output-dir {output_dir} holds another run; give another folder")
 
 
 def _train(config: TrainConfig, stored: dict[str, Any]) -> str:

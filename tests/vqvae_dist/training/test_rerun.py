@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from vqvae_dist.code_version import code_version
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose
 from vqvae_dist.files import write_sealed
-from vqvae_dist.run_folder import Attempt
+from vqvae_dist.run_folder import Attempt, RunFolder
 from vqvae_dist.training.identity import attempt_record
 from vqvae_dist.training.logged_config import read_logged_config
 from vqvae_dist.training.rerun import mismatches
@@ -47,6 +48,15 @@ def test_a_run_trained_again_is_equal_bit_for_bit(trainer: Trainer) -> None:
     assert ended.status == 0, ended.text
     assert "the same data" in ended.text
     assert differences(trainer.run.path, trainer.folder / "again") == []
+
+
+def test_another_run_in_the_folder_is_left_as_it_is(trainer: Trainer) -> None:
+    assert trainer({"schedule.steps": 4}).status == 0
+    shutil.move(trainer.run.path, trainer.folder / "again")
+    assert trainer({"schedule.steps": 8}).status == 0
+    ended = again(trainer, trainer.run.path)
+    assert (ended.status, "again holds another run; give another folder" in ended.text) == (2, True), ended.text
+    assert (RunFolder(trainer.folder / "again").read_summary() or {})["step"] == 4
 
 
 def test_a_run_that_was_extended_keeps_the_warmup_it_began_with(trainer: Trainer) -> None:
