@@ -140,6 +140,7 @@ _PLAIN = {
     r"could not convert string to float: ('.*?')": r"\1 is no number",
     r"no type matching .* could be instantiated from \[(.*?)\]": r"\1 does not fit",
     r"\{None\}\|\{?([^{}]*)\}?": r"\1",
+    r"Could not find valid parse for arguments: \[(.*?)\]": r"\1 does not fit; values are separated by spaces",
 }
 """What Python and tyro say of a value, and what it means for who typed it."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar, dataclass_transform
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 Split = Literal["train", "validate", "test", "all"]
 ChoosingSplit = Literal["train", "validate"]
@@ -79,3 +79,8 @@ def scored_by(best_metric: str, metrics: tuple[str, ...]) -> None:
     allowed = tuple(f"{way} validate/{name}" for way in ("max", "min") for name in metrics)
     wanted = f'"max " or "min " and one of {", ".join(f"validate/{name}" for name in metrics)}'
     check(best_metric in ("", *allowed), "checkpoint.best_metric", repr(best_metric), wanted)
+
+
+def unused(prefix: str, kind: type[Any], uses: frozenset[str]) -> frozenset[str]:
+    """The flat names of the settings of ``kind``, but its ``kind``, that are not among ``uses``."""
+    return frozenset(prefix + one.name for one in fields(kind) if one.name not in uses | {"kind"})

@@ -15,6 +15,7 @@ from vqvae_dist.config_base import (
     config,
     not_negative,
     scored_by,
+    unused,
     up_to,
     younger,
 )
@@ -57,13 +58,21 @@ class KindOfPrior:
     prior: str
     """``module:class``, imported when a model is built; its ``of`` makes one from the settings."""
 
-    idle: frozenset[str] = frozenset()
-    """Settings of ``PixelCNNModelConfig`` that it does not use; runs that differ in them are the same run."""
+    uses: frozenset[str]
+    """Settings of ``PixelCNNModelConfig`` that it uses; runs that differ in others alone are the same run."""
 
+
+CONVOLUTIONAL = frozenset(
+    {
+        "layers", "hidden", "kernel", "dilations", "dropout", "ema",
+        "condition_position", "condition_coordinates", "condition_class",
+    }
+)  # fmt: skip
+"""What the priors of masked convolutions use."""
 
 PRIORS: dict[PriorKind, KindOfPrior] = {
-    "pixelcnn": KindOfPrior(prior="vqvae_dist.models.pixelcnn:PixelCNN"),
-    "single_stack": KindOfPrior(prior="vqvae_dist.models.single_stack:SingleStack", idle=frozenset({"attention"})),
+    "pixelcnn": KindOfPrior(prior="vqvae_dist.models.pixelcnn:PixelCNN", uses=CONVOLUTIONAL | {"attention"}),
+    "single_stack": KindOfPrior(prior="vqvae_dist.models.single_stack:SingleStack", uses=CONVOLUTIONAL),
 }
 """A further kind is a module with its class, an entry here and its name in ``PriorKind``."""
 
@@ -131,4 +140,4 @@ class PixelCNNConfig(TrainConfig):
     @property
     def idle(self) -> frozenset[str]:
         """The settings that ``model.kind`` does not use."""
-        return frozenset(f"model.{name}" for name in PRIORS[self.model.kind].idle)
+        return unused("model.", PixelCNNModelConfig, PRIORS[self.model.kind].uses)

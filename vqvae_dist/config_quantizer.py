@@ -18,8 +18,8 @@ class QuantizerKind:
     quantizer: str
     """``module:class``, imported when a model is built; its ``of`` makes one from the model's settings."""
 
-    idle: frozenset[str] = frozenset()
-    """Settings of ``QuantizerConfig`` that it does not use; runs that differ in them are the same run."""
+    uses: frozenset[str] = frozenset()
+    """Settings of ``QuantizerConfig`` that it uses; runs that differ in others alone are the same run."""
 
     has_size: Callable[[int, int], bool] = lambda K, D: True
     """Whether it can have K codes of width D."""
@@ -37,18 +37,22 @@ def levels_of(K: int, D: int) -> int | None:
     return levels if levels >= 2 and levels**D == K else None
 
 
+CODEBOOK = frozenset({"distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"})
+"""What the kinds with a codebook that moves use."""
+
 QUANTIZERS: dict[Kind, QuantizerKind] = {
     "ema": QuantizerKind(
         quantizer="vqvae_dist.models.quantizer:Quantizer",
+        uses=CODEBOOK,
         collapsed="model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or ",
     ),
     "gradient": QuantizerKind(
         quantizer="vqvae_dist.models.quantizer:Quantizer",
+        uses=CODEBOOK,
         collapsed="model.quantizer.revive_below 0.5, init kmeans, or ",
     ),
     "fsq": QuantizerKind(
         quantizer="vqvae_dist.models.fsq:FSQ",
-        idle=frozenset({"distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"}),
         has_size=lambda K, D: levels_of(K, D) is not None,
         sizes="levels to the power of model.code_dim, as 8^3 = 512,",
     ),

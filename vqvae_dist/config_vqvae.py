@@ -15,6 +15,7 @@ from vqvae_dist.config_base import (
     config,
     not_negative,
     scored_by,
+    unused,
     up_to,
     younger,
 )
@@ -151,4 +152,4 @@ class VQVAEConfig(TrainConfig):
     @property
     def idle(self) -> frozenset[str]:
         """The settings that ``model.quantizer.kind`` does not use."""
-        return frozenset(f"model.quantizer.{name}" for name in QUANTIZERS[self.model.quantizer.kind].idle)
+        return unused("model.quantizer.", QuantizerConfig, QUANTIZERS[self.model.quantizer.kind].uses)

@@ -234,5 +234,6 @@ class Ownership:
         owner = read_json(self.run.owner_file)
         if owner.get("token") != self.token:
             raise OwnershipLostError(
-                f"{self.run.path}: attempt {owner.get('attempt')} of job {owner.get('job')} owns this run now"
+                f"{self.run.path}: attempt {owner.get('attempt')} of job {owner.get('job')} owns this run now; "
+                "this one, which began before, ends and writes nothing more"
             )

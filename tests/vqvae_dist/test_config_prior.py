@@ -41,7 +41,7 @@ def logits_of(kind: str) -> Tensor:
 def test_the_table_has_the_kinds_that_settings_may_name() -> None:
     assert tuple(PRIORS) == get_args(PriorKind)
     settings = {field.name for field in fields(PixelCNNModelConfig)}
-    assert all(kind.idle < settings for kind in PRIORS.values())
+    assert all(kind.uses < settings for kind in PRIORS.values())
 
 
 @pytest.mark.parametrize("kind", PRIORS)
@@ -53,5 +53,5 @@ def test_a_kind_is_built_by_its_settings(kind: PriorKind) -> None:
 
 
 def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRIORS, "uniform", KindOfPrior(prior=f"{__name__}:Uniform"))  # type: ignore[misc]  # PriorKind does not have it
+    monkeypatch.setitem(PRIORS, "uniform", KindOfPrior(prior=f"{__name__}:Uniform", uses=frozenset()))  # type: ignore[misc]  # PriorKind does not have it
     assert torch.equal(logits_of("uniform"), torch.zeros(2, 5, 3, 4))

@@ -19,7 +19,7 @@ from vqvae_dist.config_io import (
     to_json,
     younger_settings,
 )
-from vqvae_dist.config_quantizer import QUANTIZERS
+from vqvae_dist.config_quantizer import CODEBOOK
 
 
 def test_free_keys_exist() -> None:
@@ -45,12 +45,13 @@ def test_fingerprint_and_run_id_are_pinned() -> None:
     config = make({"optim.lr": 3e-4, "optim.milestones": [6000, 10000], "schedule.steps": 12000})
     assert run_id(config, DIGEST) == "lr3e-4_ms6k-10k_2a97d9dd"
     assert fingerprint(config, DIGEST).startswith("2a97d9dd")
+    assert fingerprint(PixelCNNConfig(), DIGEST).startswith("5a2df60d")
 
 
 def test_settings_that_a_kind_of_quantizer_does_not_use_name_no_other_run() -> None:
     grid = {"model.quantizer.kind": "fsq", "model.code_dim": 3}
     flat = flatten(VQVAEConfig())
-    assert {f"model.quantizer.{name}" for name in QUANTIZERS["fsq"].idle} < flat.keys()
+    assert {f"model.quantizer.{name}" for name in CODEBOOK} < flat.keys()
     for name, value in (("decay", 0.9), ("revive_below", 0.0), ("gradient", "rotation"), ("init", "data")):
         change = {f"model.quantizer.{name}": value}
         assert fingerprint(make(grid | change), DIGEST) == fingerprint(make(grid), DIGEST)

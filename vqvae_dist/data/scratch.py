@@ -6,11 +6,13 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, warn
 from data_tools.own_datasets import own_attributes
 from data_tools.slice_format import DAMAGE
 from data_tools.staging import staged
@@ -18,9 +20,8 @@ from data_tools.staging import staged
 
 def on_scratch(path: str, digest: str) -> str:
     """Copy a file of slices or codes to node-local scratch once, under its digest, and return where it is."""
-    source = Path(path)
-    folder = Path(os.environ.get("TMPDIR") or tempfile.gettempdir()) / f"vqvae-dist-{os.getuid()}"
-    copy = folder / f"{digest[:16]}-{source.name}"
+    source, copy = Path(path), _place(path, digest)
+    folder = copy.parent
     try:
         _make_own(folder)
         if not _is_copy(copy, source, digest):
@@ -31,6 +32,24 @@ def on_scratch(path: str, digest: str) -> str:
             "set TMPDIR to a folder with room for it, or data.preload to off"
         ) from error
     return str(copy)
+
+
+@contextmanager
+def dropping_damaged(path: str, digest: str) -> Iterator[None]:
+    """Remove the copy on scratch where what is done ends in an error about it, so that the next start makes it anew."""
+    try:
+        yield
+    except CommandError as error:
+        copy = _place(path, digest)
+        if str(copy) in str(error) and copy.is_file():
+            copy.unlink(missing_ok=True)
+            warn(f"{copy}: this copy of {path} is removed; the same command copies it again")
+        raise
+
+
+def _place(path: str, digest: str) -> Path:
+    folder = Path(os.environ.get("TMPDIR") or tempfile.gettempdir()) / f"vqvae-dist-{os.getuid()}"
+    return folder / f"{digest[:16]}-{Path(path).name}"
 
 
 def _make_own(folder: Path) -> None:

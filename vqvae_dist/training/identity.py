@@ -12,7 +12,16 @@ import torch
 from data_tools.console import CommandError, UsageError, warn
 from vqvae_dist.code_version import code_version
 from vqvae_dist.config import STAGES, TrainConfig
-from vqvae_dist.config_io import Layer, changed_settings, compose, fingerprint, run_id, to_json
+from vqvae_dist.config_io import (
+    Layer,
+    changed_settings,
+    compose,
+    fingerprint,
+    flatten,
+    run_id,
+    to_json,
+    younger_settings,
+)
 from vqvae_dist.json_files import Kind, check_kinds
 from vqvae_dist.run_folder import SCHEMA, Attempt, RunFolder
 from vqvae_dist.training.libraries import library_versions
@@ -85,7 +94,10 @@ def believed_config(source: Path, stored: Mapping[str, Any]) -> TrainConfig:
     except UsageError as error:
         raise CommandError(f"{error}; damaged, or of another version") from None
     if fingerprint(config, stored["data_digest"], resolved=stored["resolved"]) != stored["fingerprint"]:
-        raise CommandError(f"{source}: its settings do not fit its fingerprint {stored['fingerprint'][:8]}; edited?")
+        known = flatten(stored["settings"]) | younger_settings(type(config))
+        absent = [name for name in flatten(to_json(config)) if name not in known]
+        why = f"of another version, without {absent[0]}?" if absent else "edited?"
+        raise CommandError(f"{source}: its settings do not fit its fingerprint {stored['fingerprint'][:8]}; {why}")
     return config
 
 

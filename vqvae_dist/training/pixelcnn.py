@@ -19,7 +19,7 @@ from vqvae_dist.data.code_batches import CodesBatch, TrainingCodes
 from vqvae_dist.data.codes import CodesReader
 from vqvae_dist.data.codes_digest import check_digest
 from vqvae_dist.data.loading import read_ahead
-from vqvae_dist.data.scratch import on_scratch
+from vqvae_dist.data.scratch import dropping_damaged, on_scratch
 from vqvae_dist.models.build import build_pixelcnn
 from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.prior import Prior, code_nll
@@ -55,7 +55,8 @@ def train_pixelcnn(config: PixelCNNConfig, *, fresh: bool = False, attempt: Atte
     session = open_session(
         config, stage="train-pixelcnn", digest=reader.digest, work=work, fresh=fresh, attempt=attempt or Attempt()
     )
-    return run_stage(config, session, lambda opened: PixelCNNStage(config, opened, reader))
+    with dropping_damaged(config.data.path, reader.digest):
+        return run_stage(config, session, lambda opened: PixelCNNStage(config, opened, reader))
 
 
 LAYER_WORK = 10

@@ -15,7 +15,7 @@ from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.data.loading import read_ahead
-from vqvae_dist.data.scratch import on_scratch
+from vqvae_dist.data.scratch import dropping_damaged, on_scratch
 from vqvae_dist.data.slices import SliceBatch, TrainingSlices, check_sizes
 from vqvae_dist.models.build import build_vqvae
 from vqvae_dist.models.quantizer import SAMPLES, CodeStatistics
@@ -49,7 +49,8 @@ def train_vqvae(config: VQVAEConfig, *, fresh: bool = False, attempt: Attempt | 
     session = open_session(
         config, stage="train-vqvae", digest=reader.digest, work=work, fresh=fresh, attempt=attempt or Attempt()
     )
-    return run_stage(config, session, lambda opened: VQVAEStage(config, opened))
+    with dropping_damaged(config.data.path, reader.digest):
+        return run_stage(config, session, lambda opened: VQVAEStage(config, opened))
 
 
 class MicroResult(NamedTuple):

@@ -5,12 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
 from data_tools.console import CommandError
 from data_tools.slicefile import SliceReader
 from tests.phantoms import write_packed
-from vqvae_dist.data.scratch import on_scratch
+from vqvae_dist.data.scratch import dropping_damaged, on_scratch
 
 
 @pytest.fixture
@@ -68,3 +69,28 @@ def test_a_file_that_changes_meanwhile_is_not_used(packed: Path, scratch: Path) 
     with pytest.raises(CommandError, match="changed while it was copied"):
         on_scratch(str(packed), "d" * 64)
     assert not list(scratch.iterdir())
+
+
+def test_a_damaged_copy_is_removed_so_that_the_next_start_copies_again(
+    packed: Path, scratch: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, digest = copied(packed), SliceReader(packed).digest
+    reader = SliceReader(copy)
+    (group,) = reader.groups
+    with h5py.File(copy, locking=False) as file:
+        place = file[f"images/{group.name}/slices"].id.get_chunk_info_by_coord((0, 0, 0)).byte_offset
+    reader.close()
+    with copy.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(b"\x55\xaa")
+    with pytest.raises(CommandError, match=f"{copy}.*row 0 is damaged"), dropping_damaged(str(packed), digest):
+        reader.read(group.name, 0)
+    assert f"{copy}: this copy of {packed} is removed; the same command copies it again" in capsys.readouterr().err
+    assert copied(packed).read_bytes() == packed.read_bytes()
+
+
+def test_a_whole_copy_stays_whatever_else_goes_wrong(packed: Path, scratch: Path) -> None:
+    copy, digest = copied(packed), SliceReader(packed).digest
+    with pytest.raises(CommandError), dropping_damaged(str(packed), digest):
+        raise CommandError(f"{packed}: something else")
+    assert copy.is_file()

@@ -33,6 +33,12 @@ def test_settings_are_those_that_the_fingerprint_tells(stored: dict[str, Any]) -
         believed_config(FILE, stored)
 
 
+def test_a_setting_that_an_earlier_version_did_not_have_is_named(stored: dict[str, Any]) -> None:
+    older = changed(changed(stored, "fingerprint", value="0" * 64), "settings", "seed")
+    with pytest.raises(CommandError, match=r"do not fit its fingerprint 00000000; of another version, without seed\?"):
+        believed_config(FILE, older)
+
+
 def changed(stored: dict[str, Any], *path: str, value: Any = None) -> dict[str, Any]:
     """A copy with one value replaced, or without it."""
     stored = copy.deepcopy(stored)
