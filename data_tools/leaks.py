@@ -73,7 +73,7 @@ def _shared_pixels(
     """Yield rows of ``groups`` of one shape with equal pixels and different splits, slices of one value apart.
 
     Those (empty slices, kept on purpose) are alike without being anyone's anatomy. Depths are compared too: where both
-    int16 and uint16 hold a slice it has the same bytes, and ``byte_rows`` tells what uint8 may hold; that is read again.
+    int16 and uint16 hold a slice it has the same bytes, and ``byte_rows`` tells what uint8 may hold (read again).
     """
     starts = [0, *itertools.accumulate(len(group["sha256"]) for group in groups)]
     splits = np.concatenate([split_of_subject[group["subject"][:]] for group in groups])
