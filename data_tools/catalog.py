@@ -17,16 +17,22 @@ import numpy.typing as npt
 
 from data_tools.console import CommandError, one_line
 from data_tools.slice_format import SPLITS
-from data_tools.splits import draw
-from data_tools.subjects import Owner
+from data_tools.splits import draw, place
+from data_tools.subjects import FILE_RULE, Owner
 
 _TABLES = """
     CREATE TABLE files (path BLOB PRIMARY KEY, size INTEGER, volume BLOB, number INTEGER, dicom INTEGER);
     CREATE INDEX by_volume ON files (volume, number, path);
     CREATE TABLE series (path BLOB PRIMARY KEY, volume BLOB, patient TEXT, study TEXT, series TEXT);
-    CREATE TABLE subjects (id INTEGER PRIMARY KEY, name TEXT UNIQUE, rule TEXT, draw REAL, split TEXT, path BLOB);
+    CREATE TABLE subjects (id INTEGER PRIMARY KEY, name TEXT UNIQUE, rule TEXT, draw REAL, split TEXT, split_rule TEXT,
+                           split_path BLOB, path BLOB, lone_picture INTEGER, elsewhere BLOB);
+    CREATE TABLE byte_rows (slices TEXT, row INTEGER, PRIMARY KEY (slices, row)) WITHOUT ROWID;
     CREATE TABLE skipped (path TEXT, reason TEXT);
 """
+
+
+FOLDER = "folder"
+"""The rule of a split that a folder's name gives; the others are ``drawn`` and ``the rest``."""
 
 
 class FileRow(NamedTuple):
@@ -112,24 +118,50 @@ class Catalog:
         for path, size, volume, number, first, last, dicom in self._db.execute(query):
             yield FileRow(os.fsdecode(path), size, os.fsdecode(volume), number, first, last, bool(dicom))
 
-    def add_subject(self, owner: Owner, split: str | None, path: str) -> int:
-        """Return a subject's number, a new one if need be; CommandError where folders put it in two splits."""
-        query = "SELECT id, split, path FROM subjects WHERE name = ?"
+    def add_subject(self, owner: Owner, split: str | None, path: str, *, is_picture: bool = False) -> int:
+        """Return the number of a file's subject, a new one if need be; CommandError where folders put it in two splits.
+
+        ``is_picture`` says that the file is one slice by itself, which ``lone_pictures`` counts.
+        """
+        query = "SELECT id, split, split_path, path, lone_picture, elsewhere FROM subjects WHERE name = ?"
         row = self._db.execute(query, (owner.subject,)).fetchone()
         if row is None:
-            number, self._subjects = self._subjects, self._subjects + 1
-            values = (owner.subject, owner.rule, draw(owner.subject), split, os.fsencode(path))
-            self._db.execute("INSERT INTO subjects VALUES (?, ?, ?, ?, ?, ?)", (number, *values))
-            return number
-        number, before, other = row
+            return self._new_subject(owner, split, path, is_picture=is_picture)
+        number, before, other, first, is_lone, elsewhere = row
+        if is_lone:
+            self._db.execute("UPDATE subjects SET lone_picture = 0 WHERE id = ?", (number,))
+        if owner.rule == FILE_RULE and elsewhere is None and place(path) != place(os.fsdecode(first)):
+            self._db.execute("UPDATE subjects SET elsewhere = ? WHERE id = ?", (os.fsencode(path), number))
         if split is not None and before is None:
-            self._db.execute("UPDATE subjects SET split = ?, path = ? WHERE id = ?", (split, os.fsencode(path), number))
+            values = (split, FOLDER, os.fsencode(path), number)
+            self._db.execute("UPDATE subjects SET split = ?, split_rule = ?, split_path = ? WHERE id = ?", values)
         elif split is not None and split != before:
             raise CommandError(
                 f"subject {owner.subject!r} (by {owner.rule}) is in {before} ({os.fsdecode(other)}) and in {split}"
                 f" ({path})\nput it on one side, or tell the subjects apart with --subject-pattern or --subjects"
             )
         return int(number)
+
+    def _new_subject(self, owner: Owner, split: str | None, path: str, *, is_picture: bool) -> int:
+        number, self._subjects = self._subjects, self._subjects + 1
+        by, file = (FOLDER, os.fsencode(path)) if split is not None else (None, None)
+        values = (owner.subject, owner.rule, draw(owner.subject), split, by, file, os.fsencode(path), is_picture)
+        self._db.execute("INSERT INTO subjects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", (number, *values))
+        return number
+
+    def scattered(self) -> tuple[int, str, str, str] | None:
+        """Return how many subjects named by their files have files in several folders, and one with two files."""
+        query = (
+            "SELECT COUNT(*) OVER (), name, path, elsewhere FROM subjects WHERE elsewhere NOT NULL ORDER BY id LIMIT 1"
+        )
+        row = self._db.execute(query).fetchone()
+        return None if row is None else (row[0], row[1], os.fsdecode(row[2]), os.fsdecode(row[3]))
+
+    def lone_pictures(self) -> tuple[int, str, str]:
+        """Return how many subjects named by their files are one picture, and the first and last of these by path."""
+        query = "SELECT COUNT(*), MIN(path), MAX(path) FROM subjects WHERE lone_picture AND rule = ?"
+        count, first, last = self._db.execute(query, (FILE_RULE,)).fetchone()
+        return count, os.fsdecode(first or b""), os.fsdecode(last or b"")
 
     def assign_splits(self, shares: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
         """Decide the split of every subject that no folder decides; return them all, as numbers into SPLITS.
@@ -138,7 +170,7 @@ class Catalog:
         with the lowest; where none gives test, the next ones likewise. One subject always stays for training.
         """
         given = {split for (split,) in self._db.execute("SELECT DISTINCT split FROM subjects")}
-        self._db.execute("UPDATE subjects SET split = 'train' WHERE split IS NULL")
+        self._db.execute("UPDATE subjects SET split = 'train', split_rule = 'the rest' WHERE split IS NULL")
         taken = 0.0
         for split, share in zip(SPLITS[1:], shares[1:], strict=True):
             if split not in given and share > 0:
@@ -152,10 +184,18 @@ class Catalog:
             "SELECT COUNT(*), COUNT(CASE WHEN draw < ? THEN 1 END) FROM subjects WHERE split = 'train'", (below,)
         ).fetchone()
         self._db.execute(
-            """UPDATE subjects SET split = ? WHERE id IN
+            """UPDATE subjects SET split = ?, split_rule = 'drawn' WHERE id IN
                (SELECT id FROM subjects WHERE split = 'train' ORDER BY draw, name LIMIT ?)""",
             (split, min(max(drawn, 1), training - 1) if training else 0),
         )
+
+    def split_rules(self) -> dict[str, dict[str, int]]:
+        """Return how many subjects of each split are there by their folder, by the draw, or as the rest."""
+        rules: dict[str, dict[str, int]] = {}
+        query = "SELECT split, split_rule, COUNT(*) FROM subjects GROUP BY split, split_rule ORDER BY split, split_rule"
+        for split, rule, count in self._db.execute(query):
+            rules.setdefault(split, {})[rule] = count
+        return rules
 
     def subject_names(self) -> Iterator[str]:
         """Yield the names of the subjects in the order of their numbers."""
@@ -169,6 +209,14 @@ class Catalog:
     def rules(self) -> dict[str, int]:
         """Return how many subjects each rule named."""
         return dict(self._db.execute("SELECT rule, COUNT(*) FROM subjects GROUP BY rule ORDER BY rule"))
+
+    def add_byte_row(self, group: str, row: int) -> None:
+        """Note a slice that ``leaks.may_be_bytes``."""
+        self._db.execute("INSERT INTO byte_rows VALUES (?, ?)", (group, row))
+
+    def byte_rows(self, group: str) -> Iterator[int]:
+        """Yield the rows of a group that were noted."""
+        yield from (row for (row,) in self._db.execute("SELECT row FROM byte_rows WHERE slices = ?", (group,)))
 
     def add_skipped(self, path: str, reason: str) -> None:
         """Note a file that contributes no slice."""

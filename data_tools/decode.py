@@ -21,6 +21,7 @@ import numpy as np
 from data_tools.catalog import FileRow
 from data_tools.choices import Axis, Compression, Window
 from data_tools.intensity import foreground_share, stored_window, volume_window
+from data_tools.leaks import may_be_bytes
 from data_tools.readers.formats import read_file
 from data_tools.readers.slice import MAX_FILE_BYTES, PlacedSlice, UnreadableError, Volume, reason
 from data_tools.slicewriter import EncodedSlice, SliceEncoder
@@ -133,7 +134,9 @@ class Decoder:
         mask, chunk = self._encoder.encode(pixels)
         sha256 = hashlib.sha256(pixels.data).digest()
         height, width = pixels.shape
-        encoded = EncodedSlice(height, width, pixels.dtype.name, mask, chunk, index, position, stored, sha256)
+        encoded = EncodedSlice(
+            height, width, pixels.dtype.name, mask, chunk, index, position, stored, sha256, may_be_bytes(pixels)
+        )
         result.slices.append((placed.file, encoded))
 
 

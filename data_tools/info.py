@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def summary_lines(facts: dict[str, Any]) -> list[str]:
     lines = [f"{name}: {group['slices']} slices" for name, group in facts["groups"].items()]
     parts = [f"{split} {facts['splits'][split]} ({facts['subjects'][split]} subjects)" for split in SPLITS]
     lines.append("splits: " + ", ".join(parts))
+    if "split_rules" in facts:  # files of earlier versions do not say it
+        lines.append("splits by: " + ", ".join(_split_rules(facts["split_rules"])))
     lines.append("subjects by: " + ", ".join(f"{rule} ({n})" for rule, n in facts["subject_rules"].items()))
     if facts["classes"]:
         lines.append("classes: " + ", ".join(facts["classes"]))
@@ -73,3 +76,11 @@ def summary_lines(facts: dict[str, Any]) -> list[str]:
     lines.append(f"packed with: {settings}, compression {facts['compression']}")
     lines.append(f"digest {facts['digest']}")
     return lines
+
+
+def _split_rules(rules: dict[str, dict[str, int]]) -> Iterator[str]:
+    """Yield how each split that has subjects came by them: ``train folder (40) and the rest (6)``."""
+    for split in SPLITS:
+        parts = [f"{rule} ({count})" for rule, count in rules.get(split, {}).items()]
+        if parts:
+            yield f"{split} {' and '.join(parts)}"

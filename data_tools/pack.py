@@ -12,23 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import numpy.typing as npt
 
 from data_tools.catalog import Catalog, FileRow
 from data_tools.console import CommandError, UsageError, first_line, note, one_line, progress, say, warn
 from data_tools.decode import DecodedVolume, DecodeSettings, decode_batch, read_keys
+from data_tools.doubts import doubts
 from data_tools.info import describe, summary_lines
-from data_tools.leaks import shared_pixels
+from data_tools.leaks import refuse_shared_pixels
 from data_tools.scan import base_folder, is_source, scan
 from data_tools.settings import PackSettings
-from data_tools.slice_format import SPLITS
 from data_tools.slicefile import SliceReader
 from data_tools.slicewriter import SliceWriter
 from data_tools.splits import split_of_folder
 from data_tools.staging import publish, staged
-from data_tools.subjects import SubjectRules, SubjectTable, compiled_pattern
+from data_tools.subjects import FILE_RULE, SubjectRules, SubjectTable, compiled_pattern
 from data_tools.workers import Run, decoding
 
 _BATCH_FILES = 32
@@ -73,6 +71,7 @@ class _Packing:
         self._rules = SubjectRules(table, compiled_pattern(settings.subject_pattern))
         self._writer: SliceWriter | None = None
         self._counts = Counter[str]()
+        self._doubts: list[str] = []
 
     def close(self) -> None:
         """Close what is open; after an error the file need not be whole."""
@@ -102,16 +101,21 @@ class _Packing:
         self._refuse()
         assert self._writer is not None, "read comes first"
         splits = self._catalog.assign_splits(self._settings.split_shares)
-        self._check_leaks(self._writer, splits)
+        refuse_shared_pixels(
+            self._writer.groups(), splits, byte_rows=self._catalog.byte_rows, path_of=self._writer.source_path
+        )
         self._writer.write_names("subjects", self._catalog.subject_names(), self._catalog.longest_name())
         self._writer.write_names("classes", self._classes, max((len(n.encode()) for n in self._classes), default=1))
-        self._writer.finish(splits, {"settings": self._recorded(), "subject_rules": self._catalog.rules()})
+        rules = {"subject_rules": self._catalog.rules(), "split_rules": self._catalog.split_rules()}
+        self._writer.finish(splits, {"settings": self._recorded(), **rules})
         self._writer.close()
         with SliceReader(self._folder / "slices.h5") as reader:
             facts = describe(reader)
+        self._doubts = list(doubts(self._catalog, self._counts["pictures"], facts["subjects"]))
         self._write_report(facts)
-        publish(self._folder / "report.json", self._settings.report)
+        self._settings.report.unlink(missing_ok=True)  # at no moment does a report lie beside other data than its own
         publish(self._folder / "slices.h5", self._settings.output)
+        publish(self._folder / "report.json", self._settings.report)
         return facts
 
     def _note_series(self, run: Run, base: Path) -> None:
@@ -144,7 +148,9 @@ class _Packing:
             if number not in owners:
                 owners[number] = self._add_source(volume, number, writer)
             source, subject, label = owners[number]
-            writer.add_slice(encoded, source=source, subject=subject, label=label)
+            group, row = writer.add_slice(encoded, source=source, subject=subject, label=label)
+            if encoded.may_be_bytes:
+                self._catalog.add_byte_row(group, row)
         self._counts["slices"] += len(volume.slices)
         for number, dropped in sorted(volume.dropped.items()):
             self._counts["dropped"] += dropped
@@ -164,7 +170,10 @@ class _Packing:
             noisy_air=facts.noisy_air,
         )
         label = self._classes.index(owner.label) if owner.label is not None else -1
-        return source, self._catalog.add_subject(owner, split_of_folder(path), path), label
+        is_picture = len(volume.rows) == 1 and len(volume.slices) + sum(volume.dropped.values()) == 1
+        self._counts["pictures"] += is_picture and owner.rule == FILE_RULE
+        subject = self._catalog.add_subject(owner, split_of_folder(path), path, is_picture=is_picture)
+        return source, subject, label
 
     def _refuse(self) -> None:
         """Raise where there is nothing to write, or something that must not be."""
@@ -175,15 +184,6 @@ class _Packing:
         self._rules.check()
         if self._settings.strict and self._counts["unreadable"]:
             raise CommandError(f"--strict: {self._counts['unreadable']} files could not be read; nothing is written")
-
-    def _check_leaks(self, writer: SliceWriter, splits: npt.NDArray[np.uint8]) -> None:
-        for group in writer.groups():
-            for pair in shared_pixels(group, splits):
-                a, b = (_where(writer, group, row, splits) for row in pair)
-                raise CommandError(
-                    f"the same pixels are on both sides of a split: {a} and {b}\n"
-                    "remove one, or give both the same subject with --subjects"
-                )
 
     def _recorded(self) -> dict[str, Any]:
         """Return the settings that decide what is in the file; no path of this machine is among them."""
@@ -216,15 +216,12 @@ class _Packing:
         volumes = f"{self._counts['other_volumes']} volumes of 4-D files; " if self._counts["other_volumes"] else ""
         empty, skipped = self._counts["dropped"], self._counts["skipped"]
         say(f"  left out: {empty} empty slices; {volumes}{skipped} files (see the report)")
-        for complaint in self._rules.complaints():
-            warn(complaint)
-        for split, subjects in facts["subjects"].items():
-            if not subjects:
-                warn(f"no subject is in {split}: there are too few, or its share is 0")
+        for warning in itertools.chain(self._rules.complaints(), self._doubts):
+            warn(warning)
 
 
 def _is_report(path: Path) -> bool:
-    """Whether it is what ``pack`` wrote: a kill may leave it without its packed file."""
+    """Whether it is what ``pack`` wrote; its packed file may have been removed since."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads(path.read_text())
         return isinstance(found, dict) and {"digest", "skipped"} <= found.keys()
@@ -244,8 +241,3 @@ def _batches(rows: Iterable[FileRow]) -> Iterator[list[list[FileRow]]]:
                 batch, size = [], 0
     if batch:
         yield batch
-
-
-def _where(writer: SliceWriter, group: h5py.Group, row: int, splits: npt.NDArray[np.uint8]) -> str:
-    split = SPLITS[splits[group["subject"][row]]]
-    return f"{writer.source_path(int(group['source'][row]))} ({split})"

@@ -50,7 +50,8 @@ class PackSettings:
     """Pack slices (PNG, JPEG, TIFF, BMP, NIfTI, DICOM, also mixed) into one HDF5 file."""
 
     src: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC...", help_behavior_hint="(required)")]
-    """Folders or files to pack. Folders named train, validate or test give the splits."""
+    """Folders or files to pack. Folders named train, val, validate, validation or test give the splits, as do
+    training, valid and testing."""
 
     output: Path
     """The file to write, e.g. brain.h5; a report goes beside it as brain.report.json."""

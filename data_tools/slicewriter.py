@@ -46,6 +46,9 @@ class EncodedSlice(NamedTuple):
     sha256: bytes
     """Of the stored pixels: little endian, row by row."""
 
+    may_be_bytes: bool = False
+    """Whether ``leaks.may_be_bytes``; it is not written to the file."""
+
 
 class SliceEncoder:
     """Turns pixels into the bytes of their chunk."""
@@ -103,12 +106,15 @@ class SliceWriter:
         """Append a file and what is known of it (``SOURCE_COLUMNS``); return its number."""
         return self._sources.append({"path": path.encode(), **columns})
 
-    def add_slice(self, encoded: EncodedSlice, *, source: int, subject: int, label: int) -> None:
-        """Append a slice to the group of its shape and depth. Its split is decided in ``finish``."""
+    def add_slice(self, encoded: EncodedSlice, *, source: int, subject: int, label: int) -> tuple[str, int]:
+        """Append a slice to the group of its shape and depth; return the group's name and the row.
+
+        Its split is decided in ``finish``.
+        """
         name = group_name(encoded.height, encoded.width, encoded.dtype)
         if name not in self._groups:
             self._groups[name] = _Group(self._images.create_group(name), encoded, self._filters)
-        self._groups[name].append(encoded, source=source, subject=subject, label=label)
+        return name, self._groups[name].append(encoded, source=source, subject=subject, label=label)
 
     def write_names(self, table: str, names: Iterable[str], width: int) -> None:
         """Write ``/TABLE/name`` (subjects, classes): texts of at most ``width`` bytes, by number."""
@@ -205,7 +211,8 @@ class _Group:
         self._chunks = self._pixels.id
         self._index = _Table(parent, COLUMNS)
 
-    def append(self, encoded: EncodedSlice, *, source: int, subject: int, label: int) -> None:
+    def append(self, encoded: EncodedSlice, *, source: int, subject: int, label: int) -> int:
+        """Append a slice; return its row."""
         row = self._index.append(
             {
                 "source": source,
@@ -221,6 +228,7 @@ class _Group:
         if row % BLOCK_ROWS == 0:
             self._pixels.resize(row + BLOCK_ROWS, axis=0)
         self._chunks.write_direct_chunk((row, 0, 0), encoded.chunk, encoded.filter_mask)
+        return row
 
     def flush(self) -> None:
         """Write what is waiting, and drop the rows made ready for slices that did not come."""

@@ -39,24 +39,42 @@ def staged(output: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(out_dir: Path) -> Iterator[Path]:
-    """Provide a folder to fill, which becomes ``out_dir`` when it is whole; what it holds moves into an empty one.
+    """Provide a folder to fill, which becomes ``out_dir`` when it is whole, also where that is an empty folder.
 
-    UsageError where something is there already, CommandError where it can't be written.
+    An empty folder that must stay (a mount, say) is filled piece by piece instead, files last: tables never list
+    pictures that are not there. UsageError where something is there already, CommandError where it can't be written.
     """
     is_there = out_dir.is_dir()
     held = [path.name for path in out_dir.iterdir()] if is_there else []
     if (out_dir.exists() and not is_there) or not all(name.startswith(STAGING) for name in held):
         raise UsageError(f"{out_dir} is not an empty folder; choose another")
+    target = out_dir.resolve()  # a link stays, and the folder that it leads to is replaced
+    stays = bool(held) or (is_there and not _is_replaceable(target))
     try:
-        with staged(out_dir / "slices" if is_there else out_dir) as folder:
-            (folder / "whole").mkdir()
-            yield folder / "whole"
-            if not is_there:
-                (folder / "whole").replace(out_dir)
-            for path in sorted((folder / "whole").iterdir()) if is_there else []:
-                path.replace(out_dir / path.name)
+        with staged(target / "slices" if stays else target) as folder:
+            whole = folder / "whole"
+            whole.mkdir()
+            yield whole
+            _put(whole, target, stays=stays)
     except OSError as error:
         raise CommandError(f"{out_dir}: could not be written ({error.strerror or error})") from error
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether another folder may take an empty one's name: not where it is a mount, somebody else's, or stood in."""
+    may_write = os.access(folder, os.W_OK) and os.access(folder.parent, os.W_OK)
+    return may_write and folder.stat().st_uid == os.geteuid() and not folder.is_mount() and folder != Path.cwd()
+
+
+def _put(whole: Path, target: Path, *, stays: bool) -> None:
+    """Rename a finished folder to ``target``; what it holds, folders before files, where that one ``stays``."""
+    if not stays:
+        if target.is_dir():
+            shutil.copymode(target, whole)
+        whole.replace(target)
+        return
+    for piece in sorted(whole.iterdir(), key=Path.is_file):
+        piece.replace(target / piece.name)
 
 
 def _remove_if_dead(folder: Path) -> None:

@@ -16,7 +16,7 @@ from data_tools.console import CommandError, UsageError, one_line
 KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
 """OASIS's ``case_001`` and BIDS's ``sub-01``, in the file's name or else in a folder's."""
 
-TABLE_RULE, PATTERN_RULE = "subjects file", "subject pattern"
+TABLE_RULE, PATTERN_RULE, FILE_RULE = "subjects file", "subject pattern", "file name"
 
 _SLICE_NUMBER = re.compile(r"(?:^|[_-])slice[_-]?(\d+)", re.IGNORECASE)
 _SUFFIXES = re.compile(r"(\.(nii|gz|png|jpe?g|tiff?|bmp|dcm|ima))+$", re.IGNORECASE)
@@ -108,7 +108,7 @@ class SubjectRules:
             return Owner(known[1], "known name")
         if patient:
             return Owner(patient, "patient id")
-        return Owner(series, "series") if series else Owner(stem(path), "file name")
+        return Owner(series, "series") if series else Owner(stem(path), FILE_RULE)
 
 
 class SubjectTable:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pydicom
+from pydicom.errors import BytesLengthException
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -32,6 +35,11 @@ from data_tools.readers.slice import (
 )
 
 _KEYWORDS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+_PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+"""Those whose pixels are numbers as they are."""
 
 _KEY_BYTES, _KEY_ITEMS = 1 << 22, 1 << 16
 """Bytes of a dataset in which patient, study and series are looked for, and the most items of sequences before them."""
@@ -98,6 +106,8 @@ def read_series(files: Sequence[bytes | None]) -> Volume:
                 check_volume(len(frames) + len(found), size + more)
                 frames += found
                 size += more
+            except (struct.error, BytesLengthException):
+                unreadable[file] = "truncated or damaged: its header ends within an element"
             # pydicom and its decoders raise whatever a damaged file leads them to.
             except Exception as error:
                 unreadable[file] = reason(error)
@@ -144,7 +154,7 @@ def _read_frames(data: bytes, file: int) -> list[_Frame]:
     plain = whole(data)
     check_items(plain, most=MAX_ITEMS)
     dataset = pydicom.dcmread(io.BytesIO(plain), force=True)
-    if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    if not any(keyword in dataset for keyword in _PIXELS):
         raise UnreadableError("DICOM without pixels")
     check_sides(int(dataset.Rows), int(dataset.Columns))
     count = int(dataset.get("NumberOfFrames") or 1)
@@ -153,6 +163,7 @@ def _read_frames(data: bytes, file: int) -> list[_Frame]:
     if size <= 0:
         raise UnreadableError(f"a header that claims {size} bytes of pixels")
     check_volume(count, size)
+    _check_whole(dataset, size)
     if len(dataset.get("PixelData") or b"") > 2 * size + MAX_OVERHEAD:  # RLE unpacks to 64 times as much
         raise UnreadableError("it holds more pixel data than its header claims")
     values = _gray(dataset, count, samples)
@@ -170,6 +181,18 @@ def _read_frames(data: bytes, file: int) -> list[_Frame]:
         )
         for number in range(count)
     ]
+
+
+def _check_whole(dataset: pydicom.Dataset, size: int) -> None:
+    """Refuse a file whose pixels, not encoded, are fewer than the ``size`` bytes that its header claims."""
+    # Files from before part 10 name no transfer syntax, and have no encoded pixels.
+    syntax = getattr(dataset.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian)
+    halved = "422" in str(dataset.get("PhotometricInterpretation") or "")  # colour at half the width
+    if syntax not in _PLAIN_SYNTAXES or halved or dataset.BitsAllocated % 8:
+        return
+    found = max(len(dataset.get(keyword) or b"") for keyword in _PIXELS)
+    if found < size:
+        raise UnreadableError(f"truncated: {found} of {size} bytes of pixels are there")
 
 
 def _gray(dataset: pydicom.Dataset, count: int, samples: int) -> np.ndarray[Any, Any]:

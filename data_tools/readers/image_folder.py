@@ -23,16 +23,13 @@ from data_tools.readers.slice import (
     spread,
     to_stored,
 )
+from data_tools.readers.tiff import MAX_PAGES, TIFF_MAGIC, read_tiff
 from data_tools.slice_format import MAX_SLICE_PIXELS
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 # Pillow warns above this and raises above twice as much before it unpacks anything, for pydicom's JPEG decoders too.
 Image.MAX_IMAGE_PIXELS = MAX_SLICE_PIXELS // 2
-
-MAX_PAGES = 1 << 13
-"""The most pages of a TIFF: Pillow compares each page's place with those of all before it."""
-
 
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 258, 262, 339
 """Tags of a TIFF page, and some of their values."""
@@ -69,7 +66,9 @@ def read_image(data: bytes) -> Volume:
     except Image.DecompressionBombError:
         raise UnreadableError(f"a slice larger than the limit of {MAX_SLICE_PIXELS} pixels") from None
     except UnidentifiedImageError:
-        raise UnreadableError("damaged, or of a pixel type that is not read (64-bit floats); use float32") from None
+        if data.startswith(TIFF_MAGIC):
+            return read_tiff(data)
+        raise UnreadableError("a damaged picture, or of a kind that is not read; save it as PNG") from None
     slices = [PlacedSlice(RawSlice(page), number, spread(number, len(pages))) for number, page in enumerate(pages)]
     return Volume(slices, noisy_air=noisy)
 

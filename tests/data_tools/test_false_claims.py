@@ -165,7 +165,7 @@ def test_commands_say_so_in_a_line_and_exit_1(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", ["settings_json", "subject_rules_json"])
+@pytest.mark.parametrize("name", ["settings_json", "subject_rules_json", "split_rules_json"])
 @pytest.mark.parametrize("value", ["{", "[1]", "[" * 100_000, 3.5, "9" * 10_000])
 def test_attributes_that_are_not_what_is_shown_are_damage(
     name: str, value: object, copy: Path, capsys: pytest.CaptureFixture[str]

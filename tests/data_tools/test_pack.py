@@ -16,6 +16,7 @@ from data_tools.export import export
 from data_tools.phantom import phantom
 from data_tools.settings import PhantomSettings
 from data_tools.slicefile import SliceReader
+from data_tools.staging import publish
 from data_tools.verify import verify
 from tests.data_tools.dicoms import at, values
 from tests.data_tools.slices import Pack, Save, all_pixels, brain, only_group, report, save_nifti
@@ -136,10 +137,34 @@ def test_a_report_of_somebody_else_is_not_replaced(save: Save, pack_here: Pack, 
         pack_here(folder, output="x.h5", overwrite=False)
     assert not (tmp_path / "x.h5").exists()
     with pack_here(folder, output="y.h5") as packed:
-        packed.path.unlink()  # as a kill between the two leaves it
+        packed.path.unlink()  # and leaves the report
     pack_here(folder, output="y.h5", overwrite=False).close()
     pack_here(folder, output="y.v2").close()
     assert {"y.report.json", "y.v2.report.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_no_report_of_other_data_lies_beside_a_file_at_any_moment(
+    last: int, save: Save, pack_here: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save("a.png", brain())
+    digests = [pack_here(folder).digest]
+    save("b.png", brain(seed=1))
+    digests.append(pack_here(folder, output="other.h5").digest)
+    put: list[Path] = []
+
+    def put_some(made: Path, output: Path) -> None:
+        if len(put) == last:
+            raise OSError("killed here")
+        put.append(output)
+        publish(made, output)
+
+    monkeypatch.setattr("data_tools.pack.publish", put_some)
+    with pytest.raises(CommandError, match="killed here"):
+        pack_here(folder)
+    with SliceReader(tmp_path / "out.h5") as reader:
+        assert reader.digest == digests[last]
+    assert not (tmp_path / "out.report.json").exists()
 
 
 def test_a_missing_source_is_a_usage_error(tmp_path: Path, pack_here: Pack) -> None:
@@ -200,6 +225,57 @@ def test_an_empty_folder_is_filled(phantom_file: Path, tmp_path: Path) -> None:
     (tmp_path / "empty" / ".staging-slices-left").mkdir(parents=True)
     export(phantom_file, tmp_path / "empty")
     assert {"slices.csv", "subjects.csv", "train"} <= {path.name for path in (tmp_path / "empty").iterdir()}
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+def kill_after(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so many renames of folders and files happen, and no more."""
+    real, done = Path.replace, []
+
+    def replace(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise Killed
+        done.append(target)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+
+def test_an_empty_folder_is_replaced_as_a_whole(
+    phantom_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir(mode=0o750)
+    (tmp_path / "link").symlink_to("real")
+    with monkeypatch.context() as patched:
+        kill_after(0, patched)
+        with pytest.raises(Killed):
+            export(phantom_file, tmp_path / "link")
+    assert list((tmp_path / "real").iterdir()) == []
+    with monkeypatch.context() as patched:
+        kill_after(1, patched)  # one rename is all that it takes
+        export(phantom_file, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "slices.csv").exists()
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o750
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_tables_come_last_to_a_folder_that_must_stay(
+    renames: int, phantom_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    kill_after(renames, monkeypatch)
+    with pytest.raises(Killed):
+        export(phantom_file, Path())
+    names = {path.name for path in Path().iterdir()}
+    assert names <= {"train", "validate", "test", "slices.csv", "subjects.csv"}
+    assert len(names) == renames
+    assert {"train", "validate", "test"} <= names or not any(name.endswith(".csv") for name in names)
 
 
 def test_a_picture_is_not_replaced_by_a_packed_file(save: Save, pack_here: Pack) -> None:

@@ -158,3 +158,11 @@ def test_a_header_that_claims_too_much_is_refused() -> None:
 def test_the_series_of_a_file_is_read_without_its_pixels() -> None:
     data = dicom(values(), PatientID=" a ")
     assert read_key(io.BytesIO(data[: -len(values().tobytes())])) == ("a", "1.2", "1.2.1")
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES[:3])
+def test_a_truncated_file_says_so_in_a_few_words(syntax: Any) -> None:
+    data = dicom(values(), syntax=syntax)
+    assert read_series([data[:-100]]).unreadable == {0: "truncated: 26 of 126 bytes of pixels are there"}
+    reasons = [read_series([data[:length]]).unreadable[0] for length in range(200, len(data), 3)]
+    assert max(map(len, reasons)) < 60

@@ -184,6 +184,6 @@ def test_interlaced_rows_are_counted(size: tuple[int, int], depth: int) -> None:
 
 def test_kinds_that_are_not_read_say_which() -> None:
     stream = io.BytesIO()
-    tifffile.imwrite(stream, np.zeros((9, 11)))
-    with pytest.raises(UnreadableError, match="64-bit floats"):
+    tifffile.imwrite(stream, np.full((9, 11), 0.1))
+    with pytest.raises(UnreadableError, match="float64 values fit neither int16 nor float32 exactly"):
         read(stream.getvalue())

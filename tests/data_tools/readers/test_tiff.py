@@ -1,4 +1,5 @@
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,59 @@ def test_smaller_copies_in_a_tiff_are_no_slices() -> None:
     np.testing.assert_array_equal(found, [brain(seed=0), brain(seed=1)])
     with pytest.raises(UnreadableError, match="nothing but smaller copies"):
         read(tiff(brain(), subfiletype=1))
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}])
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "int64", "float16", "float64"])
+def test_numbers_that_pillow_does_not_read_are_read(
+    dtype: str, byteorder: str, bigtiff: bool, options: dict[str, Any]
+) -> None:
+    expected = np.random.default_rng(1).integers(0, 2000, (2, 9, 11)).astype(dtype)
+    if dtype not in ("uint16", "uint32"):
+        options = {key: value for key, value in options.items() if key != "predictor"}  # which tifffile does not write
+    if dtype == "float64":
+        expected /= 4
+    data = tiff(
+        expected.astype(np.dtype(dtype).newbyteorder(byteorder)), byteorder=byteorder, bigtiff=bigtiff, **options
+    )
+    found = [placed.slice.pixels for placed in read(data).slices]
+    np.testing.assert_array_equal(found, expected)
+    assert found[0].dtype == ("float32" if dtype.startswith("float") else "uint16" if dtype == "uint16" else "int16")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"photometric": "miniswhite"}, "0 is white"),
+        ({"extratags": [(274, "H", 1, 6, True)]}, "its orientation tag turns it"),
+        ({"subfiletype": 1}, "nothing but smaller copies"),
+    ],
+)
+def test_what_is_not_read_of_them_says_why(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnreadableError, match=reason):
+        read(tiff(brain().astype(np.float16), **options))
+    with pytest.raises(UnreadableError, match="several float16 numbers a pixel"):
+        read(tiff(np.zeros((9, 11, 3), np.float16), photometric="rgb"))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_damage_of_them_is_named(compression: str | None) -> None:
+    data = tiff(brain().astype(np.float16), compression=compression, rowsperstrip=4)
+    for length in range(8, len(data), 7):
+        with pytest.raises((UnreadableError, OSError), match=r"damaged|truncated|decoder error"):
+            read(data[:length])
+
+
+def test_a_strip_that_unpacks_to_more_than_the_page_is_refused() -> None:
+    bomb = zlib.compress(bytes(1 << 24))
+    data = tiff(np.zeros((20, 24), np.float16), compression="zlib", rowsperstrip=20)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        (start,) = file.pages[0].dataoffsets
+        tag = file.pages[0].tags["StripByteCounts"]
+    damaged = bytearray(data[:start] + bomb)
+    at, size = tag.valueoffset, 4 if tag.dtype == 4 else 2
+    damaged[at : at + size] = len(bomb).to_bytes(size, "little")
+    with pytest.raises(UnreadableError, match="more pixel data than its header claims"):
+        read(bytes(damaged))
