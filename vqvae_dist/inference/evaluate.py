@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.prior_quality import score_samples
 from vqvae_dist.inference.reference import Reference, learn_reference
 from vqvae_dist.inference.slices import rows_of_split
+from vqvae_dist.inference.trained_on import slices_trained_on, warn_unless_held_out, warn_unless_held_out_of_prior
 from vqvae_dist.metrics.codebook import codebook_use
 from vqvae_dist.metrics.image import FOREGROUND_THRESHOLD, SliceScores
 from vqvae_dist.metrics.interval import Summary, summarise
@@ -68,6 +69,10 @@ def evaluate(
     chosen = rows_of_split(reader, split)
     check_sizes(reader, chosen)
     with staged_results(output, WRITTEN, overwrite=overwrite, inputs=[data]) as staged:
+        trained_on = slices_trained_on(run, vqvae, reader, split)
+        warn_unless_held_out(run, vqvae, reader, split, trained_on)
+        if prior is not None and pixelcnn is not None:
+            warn_unless_held_out_of_prior(pixelcnn, prior, vqvae, reader, split)
         reference = learn_reference(vqvae, reader, split)
         measurement = Measurement(vqvae, reader, reference, prior)
         rows = list(measurement.slices(chosen))
@@ -78,10 +83,12 @@ def evaluate(
             figures = score_samples(vqvae, prior, reader, chosen, reference_draws=reference_draws, picture=picture)
             metrics["prior"] = {**bits_per_code(rows), **figures}
         metrics["model"] = {name: vqvae.description.get(name) for name in ("run_id", "step", "weights_sha256")}
-        metrics["data"] = _data(vqvae, reader, reference)
+        metrics["data"] = {**_data(vqvae, reader, reference), "slices_trained_on": trained_on}
         write_file(staged / "per_slice.csv", table(rows, reader.subjects).encode())
         write_json(staged / "metrics.json", metrics)
     say(_headline(metrics))
+    if metrics["prior"]:
+        say(_prior_line(metrics["prior"], output / "samples.png"))
     say(f"{output / 'metrics.json'} and {output / 'per_slice.csv'}")
 
 
@@ -178,7 +185,20 @@ def _headline(metrics: dict[str, Any]) -> str:
     """Say the figures that matter in one line."""
     parts = [f"{metrics['split']}: {metrics['slices']} slices of {metrics['subjects']} subjects"]
     for name, label in (("ssim_foreground", "foreground SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR")):
-        mean = metrics[name]["mean"]
-        parts.append(f"{label} {'-' if mean is None else f'{mean:.4g}'}")
+        parts.append(f"{label} {_shown(metrics[name]['mean'])}")
     parts.append(f"{metrics['dead_slices']} dead")
     return ", ".join(parts)
+
+
+def _prior_line(figures: Mapping[str, Any], picture: Path) -> str:
+    """Say what a prior pays for a code, beside what the context model pays, and where its samples are."""
+    parts = []
+    for label, suffix in (("foreground", "_foreground"), ("background", "_background"), ("all", "")):
+        bits, context = (figures[f"{model}bits_per_code{suffix}"] for model in ("", "context_"))
+        parts.append(f"{label} {_shown(bits)} (context model {_shown(context)})")
+    samples = f"; samples in {picture}" if picture.exists() else ""
+    return f"prior: bits per code {', '.join(parts)}{samples}"
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -18,7 +18,7 @@ from data_tools.console import UsageError, progress, say
 from vqvae_dist.counter_random import uniforms
 from vqvae_dist.files import write_json
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
-from vqvae_dist.inference.output import claim, staged_results
+from vqvae_dist.inference.output import staged_results
 from vqvae_dist.inference.prior import load_pair
 from vqvae_dist.inference.seeds import check_seed
 from vqvae_dist.models.conditioning import Condition
@@ -27,7 +27,11 @@ from vqvae_dist.models.sampling import sample
 from vqvae_dist.pictures import grid_picture, save_picture
 
 BATCH = 16
-"""Samples drawn at once; always as many, since a matrix product may round otherwise in a batch of another size."""
+"""Samples drawn at once; always as many, since products of matrices round otherwise in batches of some other sizes.
+
+Of batches of 1, 2, 3 and 15 the logits of a prior on a CPU differ in their last bits from those of 16, and a code that
+falls the other way changes all that come after it.
+"""
 
 LIKE_TRAINING = "(default: as the training slices)"
 
@@ -55,7 +59,7 @@ def generate(
     Args:
         vqvae: Run folder of the VQ-VAE.
         pixelcnn: Run folder of the prior over its codes.
-        num_samples: How many; sample i is the same however many are drawn.
+        num_samples: How many; sample i is the same however many are drawn, so the cost comes in steps of 16.
         output: The grid, .jpg or .png, like Pic/PixelCNN_generate.jpg.
         seed: Another seed draws other slices.
         temperature: Below 1 favours likely codes.
@@ -74,9 +78,8 @@ def generate(
     images, prior = load_pair(vqvae, pixelcnn)
     pixels = parse_size(size) if size else tuple(prior.description["size"])
     condition = conditions(prior, num_samples, seed=seed, position=position, class_name=class_)
-    claim([output], overwrite=overwrite)
-    with staged_results(output.parent, names, overwrite=overwrite) as staged:
-        drawn = draw_slices(images, prior, condition, size=pixels, seed=seed, kept=kept)[:num_samples]
+    with staged_results(output.parent, names, overwrite=overwrite, asked=output.name) as staged:
+        drawn = draw_slices(images, prior, condition, num_samples, size=pixels, seed=seed, kept=kept)
         files = output_files(staged / output.name, num_samples)
         save_pictures(files, drawn)
         settings = {"seed": seed, **kept._asdict(), "size": list(pixels)}
@@ -158,17 +161,18 @@ def draw_slices(
     images: LoadedVQVAE,
     prior: LoadedPixelCNN,
     condition: Condition,
+    count: int,
     *,
     size: tuple[int, int],
     seed: int,
     kept: Filter,
 ) -> Tensor:
-    """Draw whole batches of samples and decode them, (B, 1, H, W) on the CPU."""
+    """Draw whole batches of samples and decode those that are asked for, (count, 1, H, W) on the CPU."""
     grid, drawn = images.model.grid(size), []
-    total = len(condition.position)
-    for first in range(0, total, BATCH):
+    for first in range(0, count, BATCH):
         part = Condition(*(values[first : first + BATCH] for values in condition))
-        label = f"drawing samples {first + 1} to {first + BATCH} of {total}"
+        last = min(first + BATCH, count)
+        label = f"drawing samples {first + 1} to {last} of {count}"
         codes = sample(
             prior.model,
             grid=grid,
@@ -179,7 +183,9 @@ def draw_slices(
             progress=partial(progress, total=grid[0], label=label),
         )
         with torch.inference_mode():
-            drawn += [images.model.decode(code[None].to(images.device), size).float().cpu() for code in codes]
+            drawn += [
+                images.model.decode(code[None].to(images.device), size).float().cpu() for code in codes[: last - first]
+            ]
     return torch.cat(drawn)
 
 

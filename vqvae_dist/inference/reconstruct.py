@@ -13,7 +13,7 @@ from data_tools.console import UsageError, say
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
-from vqvae_dist.inference.output import claim
+from vqvae_dist.inference.output import staged_results
 from vqvae_dist.inference.slices import Chosen, batches, rows_of_split
 from vqvae_dist.pictures import comparison_picture, grid_picture, save_picture
 
@@ -53,17 +53,13 @@ def reconstruct(*, run: Path, data: Path, split: Split, output: Path, count: int
     vqvae, reader = load_vqvae(run), SliceReader(data)
     reader.check_digest()
     chosen = _evenly(rows_of_split(reader, split), count)
-    grids = {name: (output / f"{name}_reconstructions.png", output / f"{name}_{_ERRORS}.png") for name in chosen}
-    singles = {name: [_singles(output, name, int(row)) for row in rows] for name, rows in chosen.items()}
-    written = [*grids.values(), *(paths for rows in singles.values() for paths in rows)]
-    claim([path for paths in written for path in paths], overwrite=overwrite)
-    for name, rows in chosen.items():
-        pairs = reconstructed(vqvae, reader, {name: rows})
-        _save_grids(*grids[name], pairs)
-        for paths, pair in zip(singles[name], pairs, strict=True):
-            for path, image in zip(paths, (pair.original, pair.reconstruction, pair.error), strict=True):
-                save_picture(path, grid_picture(image[None], columns=1))
-        say(f"{grids[name][0]}: {len(pairs)} slices above their reconstructions; single pictures in {output / name}")
+    names = [name for group in chosen for name in (group, *_grid_names(group))]
+    with staged_results(output, names, overwrite=overwrite, inputs=[data]) as staged:
+        for group, rows in chosen.items():
+            _save_pictures(staged, group, reconstructed(vqvae, reader, {group: rows}))
+    for group, rows in chosen.items():
+        grid = output / _grid_names(group)[-1]
+        say(f"{grid}: {len(rows)} slices above their reconstructions; single pictures in {output / group}")
 
 
 def reconstructed(vqvae: LoadedVQVAE, reader: SliceReader, chosen: Chosen) -> list[Pair]:
@@ -80,15 +76,24 @@ def reconstructed(vqvae: LoadedVQVAE, reader: SliceReader, chosen: Chosen) -> li
 _ERRORS = f"errors_x{ERROR_GAIN}"
 
 
-def _save_grids(reconstructions: Path, errors: Path, pairs: list[Pair]) -> None:
-    originals = torch.stack([pair.original for pair in pairs])
-    save_picture(reconstructions, comparison_picture(originals, torch.stack([pair.reconstruction for pair in pairs])))
+def _grid_names(group: str) -> tuple[str, str]:
+    """Name the grids of a group: errors, and reconstructions."""
+    return f"{group}_{_ERRORS}.png", f"{group}_reconstructions.png"
+
+
+def _save_pictures(folder: Path, group: str, pairs: list[Pair]) -> None:
+    """Write the single pictures of a group, and its grids."""
+    for pair in pairs:
+        for kind, image in (
+            ("original", pair.original),
+            ("reconstruction", pair.reconstruction),
+            (_ERRORS, pair.error),
+        ):
+            save_picture(folder / group / f"row{pair.row:06d}_{kind}.png", grid_picture(image[None], columns=1))
+    errors, reconstructions = (folder / name for name in _grid_names(group))
+    originals, made = (torch.stack(images) for images in zip(*(pair[1:] for pair in pairs), strict=True))
     save_picture(errors, grid_picture(torch.stack([pair.error for pair in pairs]), columns=len(pairs)))
-
-
-def _singles(output: Path, group: str, row: int) -> list[Path]:
-    """Name the single pictures of a slice: original, reconstruction, error."""
-    return [output / group / f"row{row:06d}_{kind}.png" for kind in ("original", "reconstruction", _ERRORS)]
+    save_picture(reconstructions, comparison_picture(originals, made))
 
 
 def _evenly(chosen: Chosen, most: int) -> Chosen:

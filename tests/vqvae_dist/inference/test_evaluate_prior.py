@@ -47,6 +47,21 @@ def test_prior_is_charged_and_its_samples_are_scored(vqvae_run, pixelcnn_run, pa
         assert picture.size == (6 * 42 + 2, 2 * 34 + 2)
 
 
+def test_the_prior_s_figures_are_said_and_where_its_samples_are(vqvae_run, pixelcnn_run, pack, tmp_path, capsys):
+    data, run, output = pack(), vqvae_run(), tmp_path / "out"
+    metrics, _ = run_evaluate(run, data, output, pixelcnn=pixelcnn_run(run))
+    figures = metrics["prior"]
+    told = [
+        f"{label} {figures[f'bits_per_code{part}']:.4g} (context model {figures[f'context_bits_per_code{part}']:.4g})"
+        for label, part in (("foreground", "_foreground"), ("background", "_background"), ("all", ""))
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1] == f"prior: bits per code {', '.join(told)}; samples in {output / 'samples.png'}"
+    run_evaluate(run, data, tmp_path / "without")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_prior_of_another_vqvae_is_refused(vqvae_run, pixelcnn_run, pack, tmp_path):
     other = pixelcnn_run(vqvae_run("other", seed=1))
     with pytest.raises(UsageError, match="other"):
@@ -64,9 +79,10 @@ def test_real_slices_in_the_samples_place_score_as_the_reference(vqvae_run, pixe
     assert metrics["prior"]["swd"] == pytest.approx(metrics["prior"]["real"]["swd"], rel=0.5)
 
 
-def test_prior_figures_without_training_slices_are_absent(vqvae_run, pixelcnn_run, pack, tmp_path):
+def test_prior_figures_without_training_slices_are_absent(vqvae_run, pixelcnn_run, pack, tmp_path, capsys):
     run = vqvae_run()
     metrics, _ = run_evaluate(run, pack(splits=("test",)), tmp_path / "out", pixelcnn=pixelcnn_run(run))
+    assert capsys.readouterr().out.splitlines()[1].endswith("(context model -)"), "no samples.png either"
     assert metrics["prior"]["nearest_train"] is None
     assert metrics["prior"]["unigram_bits_per_code"] is None
     real = metrics["prior"]["real"]

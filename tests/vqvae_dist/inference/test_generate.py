@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from data_tools.console import UsageError
-from vqvae_dist.inference.generate import generate
+from vqvae_dist.inference.generate import BATCH, generate
+from vqvae_dist.models.vqvae import VQVAE
 
 Make = Callable[..., Path]
 
@@ -63,6 +64,21 @@ def test_a_sample_is_the_same_however_many_are_drawn(draw: Make) -> None:
     assert not np.array_equal(many[0], many[16])
 
 
+def test_only_what_is_asked_for_is_told_of_and_decoded(draw: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[str] = []
+    decoded: list[Any] = []
+    decode = VQVAE.decode
+    monkeypatch.setattr(
+        "vqvae_dist.inference.generate.progress", lambda items, *, label, **_: labels.append(label) or items
+    )
+    monkeypatch.setattr(VQVAE, "decode", lambda self, *given: decoded.append(given) or decode(self, *given))
+    draw("few", num_samples=2)
+    assert (labels, len(decoded)) == (["drawing samples 1 to 2 of 2"], 2)
+    draw("more", num_samples=17)
+    assert labels[1:] == ["drawing samples 1 to 16 of 17", "drawing samples 17 to 17 of 17"]
+    assert len(decoded) == 2 + 17
+
+
 def test_size_sets_the_pixels_of_a_slice(draw: Make) -> None:
     assert samples(draw("out", size="21x50"))[0].shape == (21, 50)
 
@@ -108,6 +124,10 @@ def test_fewer_samples_leave_none_of_the_earlier_ones(draw: Make) -> None:
     folder = draw("out", num_samples=3)
     draw("out", num_samples=2, overwrite=True)
     assert sorted(path.name for path in (folder / "grid").iterdir()) == ["00.png", "01.png"]
+
+
+def test_the_help_says_in_what_steps_it_costs() -> None:
+    assert f"the cost comes in steps of {BATCH}." in str(generate.__doc__)
 
 
 @pytest.mark.parametrize(

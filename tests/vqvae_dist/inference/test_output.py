@@ -62,7 +62,7 @@ with staged_results(Path(sys.argv[1]), ["record.json"], overwrite=False) as stag
 
 def test_what_a_kill_left_is_removed_by_the_next(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False, timeout=60)
-    assert len(list(tmp_path.glob(".staging-*/record.json"))) == 1
+    assert len(list(tmp_path.glob(".staging-*/results/record.json"))) == 1
     with staged_results(tmp_path, ["record.json"], overwrite=False) as staged:
         (staged / "record.json").write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"record.json"}

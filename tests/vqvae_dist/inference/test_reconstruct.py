@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +75,61 @@ def test_a_file_in_the_way_of_the_output_folder_is_named(vqvae_run, pack, tmp_pa
     (tmp_path / "out").write_text("")
     with pytest.raises(UsageError, match="a file is in the way"):
         reconstruct(run=vqvae_run(), data=pack(), split="test", output=tmp_path / "out")
+
+
+@pytest.fixture
+def full_disk_at(monkeypatch):
+    """``full_disk_at(n)``: the n-th picture that is saved finds the disk full."""
+    from vqvae_dist.inference import reconstruct as module
+
+    save, saved = module.save_picture, []
+
+    def saving(path, picture):
+        saved.append(path)
+        if len(saved) == full_disk_at.step:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(path, picture)
+
+    def full_disk_at(step):
+        saved.clear()
+        full_disk_at.step = step
+        monkeypatch.setattr(module, "save_picture", saving)
+
+    return full_disk_at
+
+
+def test_a_full_disk_leaves_nothing_and_the_same_command_does_its_work(vqvae_run, pack, tmp_path, full_disk_at):
+    data, run, output = pack(), vqvae_run(), tmp_path / "out"
+    for step in (1, 4, 7, 8):  # a single picture, and either grid of two slices
+        full_disk_at(step)
+        with pytest.raises(OSError, match="No space left") as raised:
+            reconstruct(run=run, data=data, split="test", output=output, count=2)
+        assert raised.value.filename == str(output)
+        assert list(output.iterdir()) == []
+    full_disk_at(0)
+    reconstruct(run=run, data=data, split="test", output=output, count=2)
+    assert len(list(output.rglob("*.png"))) == 8
+
+
+def test_pictures_of_two_models_never_lie_together(vqvae_run, pack, tmp_path, full_disk_at):
+    data, output = pack(), tmp_path / "out"
+    reconstruct(run=vqvae_run(), data=data, split="test", output=output)
+    before = {path: path.read_bytes() for path in output.rglob("*.png")}
+    other = vqvae_run("other", seed=1)
+    full_disk_at(5)
+    with pytest.raises(OSError, match="No space left"):
+        reconstruct(run=other, data=data, split="test", output=output, overwrite=True)
+    assert {path: path.read_bytes() for path in output.rglob("*.png")} == before
+    full_disk_at(0)
+    reconstruct(run=other, data=data, split="test", output=output, overwrite=True, count=2)
+    assert len(list((output / GROUP).iterdir())) == 6, "none of the earlier ones is left"
+    assert not list(output.glob(".staging-*"))
+
+
+def test_where_the_pictures_are_is_said(vqvae_run, pack, tmp_path, capsys):
+    data, output = pack(shapes=((32, 40, "uint8"), (21, 26, "uint16"))), tmp_path / "out"
+    reconstruct(run=vqvae_run(), data=data, split="test", output=output, count=2)
+    told = "2 slices above their reconstructions; single pictures in"
+    groups = ("21x26_uint16", GROUP)
+    lines = [f"{output / group}_reconstructions.png: {told} {output / group}" for group in groups]
+    assert capsys.readouterr().out.splitlines() == lines
