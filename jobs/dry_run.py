@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from data_tools.console import say
+from data_tools.console import CommandError, say, warn
 from jobs.executors import array_executors, dependency_of, sbatch_text, stage_executor
 from jobs.folder import PlannedMember
 from jobs.machine import resolve, visible_gpus
@@ -65,11 +65,24 @@ def _slices(member: PlannedMember) -> int:
     return member.steps * member.batch_size
 
 
+def _array_size(proposal: Proposal) -> int:
+    """The longest array; where Slurm doesn't answer, all members are shown as one, with a warning."""
+    try:
+        return proposal.plan.slurm.max_array_size()
+    except CommandError as error:
+        warn(
+            f"{error}. Not known here: MaxArraySize (a longer array goes in parts), and where jobs stand that were "
+            "submitted before; paths are those of this machine"
+        )
+        return max(1, len(proposal.missing))
+
+
 def _sbatch(proposal: Proposal) -> Iterator[str]:
     """The text of each sbatch file, in order of submission."""
     plan, folder = proposal.plan, proposal.folder
     code = snapshot_path(folder)
-    for part, executor in array_executors(folder, plan, len(proposal.missing), code=code):
+    size = _array_size(proposal)
+    for part, executor in array_executors(folder, plan, len(proposal.missing), code=code, size=size):
         yield f"# sbatch: {part.stop - part.start} members"
         yield sbatch_text(executor, part.stop - part.start)
     before = "ARRAY"
