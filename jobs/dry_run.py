@@ -23,10 +23,11 @@ def show(proposal: Proposal) -> None:
 def describe(proposal: Proposal) -> Iterator[str]:
     """The lines of a dry run."""
     plan, rows = proposal.plan, {row.unit: row for row in proposal.rows}
+    missing = set(proposal.missing)  # of tens of thousands, asked for each of them
     width = max(len(member.run_id) for member in plan.members)
     yield f"{plan.name}: {len(plan.current)} members of {plan.stage}, in {proposal.folder.path}"
     for member in plan.current:
-        word = "to run" if member.run_id in proposal.missing else rows[member.run_id].state
+        word = "to run" if member.run_id in missing else rows[member.run_id].state
         yield f"  {member.run_id:{width}}  {word:9}  {member.steps} steps  {member.label}"
     yield f"stages after them: {', '.join(proposal.stages) or 'none to run'}"
     yield from _cost(proposal)
@@ -41,10 +42,10 @@ def describe(proposal: Proposal) -> Iterator[str]:
 
 def _cost(proposal: Proposal) -> Iterator[str]:
     """Time from the speed of members that have run; a guess needs a measurement."""
-    profile = proposal.plan.profile
+    profile, to_run = proposal.plan.profile, set(proposal.missing)
     members = {member.run_id for member in proposal.plan.members}
     speeds = [row.slices_per_second for row in proposal.rows if row.unit in members and row.slices_per_second]
-    missing = [member for member in proposal.plan.current if member.run_id in proposal.missing]
+    missing = [member for member in proposal.plan.current if member.run_id in to_run]
     if not missing:
         return
     if not speeds:

@@ -112,9 +112,10 @@ def check_answers(server: WandbServer) -> None:
 
 def try_to_prepare(run: WandbRun, server: WandbServer, scratch: Path, left: list[WandbRun]) -> Upload | None:
     """``prepare``; a run of which that fails is named and left."""
+    upload: Upload | None = None
     with leaving(run, left):
-        return prepare(run, server, scratch)
-    return None
+        upload = prepare(run, server, scratch)
+    return upload
 
 
 def prepare(run: WandbRun, server: WandbServer, scratch: Path) -> Upload | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,25 @@ def test_dry_run_shows_members_and_cost_and_writes_nothing(tmp_path: Path, packe
     finish_run(proposal.folder, proposal.missing[0])  # 25 slices/s; three of 40 steps x 8 slices are left
     (cost,) = [line for line in describe(look(tmp_path, packed, GRID + STAGES)) if line.startswith("cost")]
     assert "about 0.0107 process-hours; the longest member 13 s (measured 25 slices/s a member, median of 1)" in cost
+
+
+class Counted(str):
+    """A run id that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return str.__eq__(self, str(other))
+
+
+def test_work_of_a_dry_run_grows_with_the_members_and_not_with_their_square(tmp_path: Path, packed: Path) -> None:
+    proposal = look(tmp_path, packed, f"[grid]\nseed = {list(range(60))}\n")
+    counted = replace(proposal, missing=tuple(map(Counted, proposal.missing)))
+    Counted.comparisons = 0
+    assert sum("  to run  " in line for line in describe(counted)) == 60
+    assert Counted.comparisons <= 3 * 60
 
 
 def test_dry_run_shows_the_sbatch_text_that_is_then_submitted(
