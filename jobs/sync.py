@@ -112,10 +112,9 @@ def check_answers(server: WandbServer) -> None:
 
 def try_to_prepare(run: WandbRun, server: WandbServer, scratch: Path, left: list[WandbRun]) -> Upload | None:
     """``prepare``; a run of which that fails is named and left."""
-    upload: Upload | None = None
     with leaving(run, left):
-        upload = prepare(run, server, scratch)
-    return upload
+        return prepare(run, server, scratch)
+    return None  # type: ignore[unreachable]  # mypy doesn't see that an error ends in ``leaving``
 
 
 def prepare(run: WandbRun, server: WandbServer, scratch: Path) -> Upload | None:
