@@ -28,7 +28,6 @@ WORK = ROOT / "runs" / "cluster_sweep"
 PROFILE = "one_machine"
 LOOK_AT = 20
 """The step at which the queue and the sweep's status are shown."""
-STAGES = ("extract-codes", "train-pixelcnn", "generate", "report")
 DRY_RUN_LINES = 48
 
 
@@ -51,9 +50,9 @@ def main() -> None:
     transcript.run("python -m jobs status cluster")
     transcript.run("python -m jobs best cluster")
     transcript.run("ls runs/cluster runs/cluster/pipeline/*/ runs/cluster/pipeline/*/Pic")
-    names = ",".join(["cluster", *(f"cluster-{stage}" for stage in STAGES)])
-    transcript.run(f"sacct -X --name={names} --format=JobID%8,JobName%24,NodeList%8,AllocTRES%44,State%10,Elapsed")
     rows = json.loads(transcript.quietly("python -m jobs status cluster --json"))
+    jobs = ",".join(own_jobs(rows))
+    transcript.run(f"sacct -X --jobs={jobs} --format=JobID%8,JobName%24,NodeList%8,AllocTRES%44,State%10,Elapsed")
     states = {row["state"] for row in rows}
     pictures = [*WORK.glob("runs/cluster/pipeline/*/Pic/PixelCNN_generate.jpg"), WORK / "runs/cluster/report.html"]
     if states != {"completed"} or len(pictures) != 2 or not pictures[1].is_file():
@@ -72,6 +71,11 @@ def main() -> None:
     )
     insert(f"```text\n{transcript.text}```\n\n{about}\n")
     print(json.dumps(result, indent=2))
+
+
+def own_jobs(rows: list[dict[str, Any]]) -> list[str]:
+    """Ids of the sweep's own jobs, arrays as a whole: accounting remembers other sweeps of the same name."""
+    return sorted({row["job_id"].partition("_")[0] for row in rows if row["job_id"]}, key=int)
 
 
 def environment() -> dict[str, str]:

@@ -37,7 +37,8 @@ class PipelineTable:
     """``[pipeline]``: what follows the array. ``[pipeline.STAGE]`` tables are read by ``jobs.pipeline``."""
 
     select: str = ""
-    """The metric of a run's best checkpoint that chooses, with "max " or "min " before it; empty takes the stage's."""
+    """The metric of a run's best checkpoint that chooses, with "max " or "min " before it, whichever is better; empty
+    takes the stage's."""
 
     then: tuple[str, ...] = ()
     """Stages in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from data_tools.console import say
+from data_tools.console import CommandError, say, warn
 from jobs.executors import array_executors, dependency_of, sbatch_text, stage_executor
 from jobs.folder import PlannedMember
 from jobs.machine import resolve, visible_gpus
@@ -23,10 +23,11 @@ def show(proposal: Proposal) -> None:
 def describe(proposal: Proposal) -> Iterator[str]:
     """The lines of a dry run."""
     plan, rows = proposal.plan, {row.unit: row for row in proposal.rows}
+    missing = set(proposal.missing)  # of tens of thousands, asked for each of them
     width = max(len(member.run_id) for member in plan.members)
     yield f"{plan.name}: {len(plan.current)} members of {plan.stage}, in {proposal.folder.path}"
     for member in plan.current:
-        word = "to run" if member.run_id in proposal.missing else rows[member.run_id].state
+        word = "to run" if member.run_id in missing else rows[member.run_id].state
         yield f"  {member.run_id:{width}}  {word:9}  {member.steps} steps  {member.label}"
     yield f"stages after them: {', '.join(proposal.stages) or 'none to run'}"
     yield from _cost(proposal)
@@ -41,10 +42,10 @@ def describe(proposal: Proposal) -> Iterator[str]:
 
 def _cost(proposal: Proposal) -> Iterator[str]:
     """Time from the speed of members that have run; a guess needs a measurement."""
-    profile = proposal.plan.profile
+    profile, to_run = proposal.plan.profile, set(proposal.missing)
     members = {member.run_id for member in proposal.plan.members}
     speeds = [row.slices_per_second for row in proposal.rows if row.unit in members and row.slices_per_second]
-    missing = [member for member in proposal.plan.current if member.run_id in proposal.missing]
+    missing = [member for member in proposal.plan.current if member.run_id in to_run]
     if not missing:
         return
     if not speeds:
@@ -65,11 +66,24 @@ def _slices(member: PlannedMember) -> int:
     return member.steps * member.batch_size
 
 
+def _array_size(proposal: Proposal) -> int:
+    """The longest array; where Slurm doesn't answer, all members are shown as one, with a warning."""
+    try:
+        return proposal.plan.slurm.max_array_size()
+    except CommandError as error:
+        warn(
+            f"{error}. Not known here: MaxArraySize (a longer array goes in parts), and where jobs stand that were "
+            "submitted before; paths are those of this machine"
+        )
+        return max(1, len(proposal.missing))
+
+
 def _sbatch(proposal: Proposal) -> Iterator[str]:
     """The text of each sbatch file, in order of submission."""
     plan, folder = proposal.plan, proposal.folder
     code = snapshot_path(folder)
-    for part, executor in array_executors(folder, plan, len(proposal.missing), code=code):
+    size = _array_size(proposal)
+    for part, executor in array_executors(folder, plan, len(proposal.missing), code=code, size=size):
         yield f"# sbatch: {part.stop - part.start} members"
         yield sbatch_text(executor, part.stop - part.start)
     before = "ARRAY"

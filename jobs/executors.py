@@ -16,12 +16,18 @@ from jobs.config import Profile
 from jobs.folder import Plan, SweepFolder
 from jobs.pipeline import PipelineStage
 from jobs.profile import with_resources
+from jobs.slurm_query import Slurm
 
 DEFAULT_ARRAY_PARALLELISM = 64
 
 
 class OwnSlurmExecutor(submitit.SlurmExecutor):
     """submitit's, whose jobs start with ``jobs.enter``."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """That it can be made: a dry run shows its files where there is no Slurm, too."""
+        return 2
 
     @property
     def _submitit_command_str(self) -> str:
@@ -63,12 +69,15 @@ def split_array(count: int, *, size: int, parallelism: int) -> list[Part]:
 
 
 def array_executors(
-    folder: SweepFolder, plan: Plan, count: int, *, code: Path
+    folder: SweepFolder, plan: Plan, count: int, *, code: Path, size: int = 0
 ) -> Iterator[tuple[Part, submitit.SlurmExecutor]]:
-    """What ``count`` members are submitted with: one array, or several where the cluster allows none so long."""
+    """What ``count`` members are submitted with: one array, or several where the cluster allows none so long.
+
+    ``size`` is the longest array; 0 asks the cluster.
+    """
     limit = plan.profile.array_parallelism
     parallelism = DEFAULT_ARRAY_PARALLELISM if limit == "auto" else limit
-    for part in split_array(count, size=plan.slurm.max_array_size(), parallelism=parallelism):
+    for part in split_array(count, size=size or plan.slurm.max_array_size(), parallelism=parallelism):
         executor = slurm_executor(
             folder,
             plan,
@@ -104,8 +113,11 @@ def stage_executor(
 
 def check_executor(profile: Profile) -> None:
     """CommandError where this machine cannot submit for the profile; asked before anything is written."""
-    if profile.executor == "slurm" and not shutil.which("srun"):
+    if profile.executor != "slurm":
+        return
+    if not shutil.which("srun"):
         raise CommandError("srun: not found; is Slurm on this machine? (--profile local runs here)")
+    Slurm(profile.slurm_conf).max_array_size()  # whether it answers
 
 
 def slurm_executor(
@@ -119,7 +131,6 @@ def slurm_executor(
     dependency: str,
 ) -> submitit.SlurmExecutor:
     """An executor with everything of the profile in it."""
-    check_executor(profile)
     if not str(folder.logs).isprintable():  # a line break would end the comment that #SBATCH is to the shell
         raise CommandError(
             f"{str(folder.path)!r}: a path with line breaks or other control signs; choose another --root"

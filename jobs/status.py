@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,12 +58,31 @@ class Status:
 
 
 def read_status(folder: SweepFolder, plan: Plan) -> list[Status]:
-    """The status of all members, then of the pipeline's stages that were submitted."""
+    """The status of all members, then of the pipeline's stages."""
     histories = Ledger(folder.events_file).histories()
     jobs = job_states(histories.values(), plan.slurm)
-    rows = [_member_status(folder, plan, member, histories, jobs) for member in plan.members]
-    stages = [stage.name for stage in plan.pipeline if stage.name in histories]
-    return rows + [_stage_status(folder, plan, name, histories[name], jobs) for name in stages]
+    members = [_member_status(folder, plan, member, histories, jobs) for member in plan.members]
+    stages: list[Status] = []
+    for stage in plan.pipeline:
+        row = _stage_status(folder, plan, stage.name, histories.get(stage.name, History()), jobs)
+        if row.state == "pending" and not (row.job_id or row.reason):
+            row = replace(row, reason=_waits_for(stages[-1]) if stages else _waits_for_members(plan, members))
+        stages.append(row)
+    return members + stages
+
+
+def _waits_for(before: Status) -> str:
+    """Why a stage behind another has not begun."""
+    return "next" if before.state == "completed" else f"waits for {before.unit}"
+
+
+def _waits_for_members(plan: Plan, members: Iterable[Status]) -> str:
+    """Why the first stage has not begun: it needs one completed member, once all have ended."""
+    current = {member.run_id for member in plan.current}
+    rows = [row for row in members if row.unit in current]
+    if not all(row.ended for row in rows):
+        return "waits for the members"
+    return "next" if any(row.state == "completed" for row in rows) else "waits for a completed member"
 
 
 def job_states(histories: Iterable[History], slurm: Slurm) -> dict[str, JobState]:

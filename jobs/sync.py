@@ -10,11 +10,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from data_tools.console import CommandError, say, warn
+from data_tools.console import CommandError, describe, say, warn
 from jobs.sync_live import follow
 from jobs.wandb_merge import merge
 from jobs.wandb_upload import Upload, WandbRun, client_environment, find_runs, make_upload, name_damage, wandb_folders
@@ -60,23 +61,60 @@ def connect() -> WandbServer:
 
 def send(runs: Sequence[WandbRun], server: WandbServer) -> list[WandbRun]:
     """Send runs; return those of which something is left."""
-    left, waiting = [], []
-    for run in runs:
-        if run.alive and not run.sent:
-            say(f"{run.name}: still writes; sync again later, or --live")
-            left.append(run)
-        elif not run.sent:
-            waiting.append(run)
+    left: list[WandbRun] = []
+    waiting = [run for run in runs if waits(run, left)]
+    if waiting:
+        check_answers(server)
     with tempfile.TemporaryDirectory(prefix="wandb-sync-") as scratch:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            prepared = pool.map(lambda run: prepare(run, server, Path(scratch)), waiting)
-            uploads = [upload for upload in prepared if upload]
+            prepared = list(pool.map(lambda run: try_to_prepare(run, server, Path(scratch), left), waiting))
+        uploads = [upload for upload in prepared if upload]
         if uploads:
             wandb_sync([upload.path for upload in uploads])
-        left += [upload.run for upload in uploads if not upload.close()]
+        for upload in uploads:
+            with leaving(upload.run, left):
+                if not upload.close():
+                    left.append(upload.run)
     count = len(runs) - len(left)
     say(f"{count} of {len(runs)} runs are at {server.url}" + (f", {len(left)} are not" if left else ""))
     return left
+
+
+@contextmanager
+def leaving(run: WandbRun, left: list[WandbRun]) -> Iterator[None]:
+    """Say what is wrong with one run and leave it, whatever it is: the others go on."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"{run.name}: left: {describe(error)}")
+        left.append(run)
+
+
+def waits(run: WandbRun, left: list[WandbRun]) -> bool:
+    """Whether a run is to be sent now; one that still writes is left for later."""
+    with leaving(run, left):
+        if run.sent:
+            return False
+        if not run.alive:
+            return True
+        say(f"{run.name}: still writes; sync again later, or --live")
+        left.append(run)
+    return False
+
+
+def check_answers(server: WandbServer) -> None:
+    """CommandError where the server answers nobody: said once, and not for each run."""
+    try:
+        server.default_entity()
+    except ServerError as error:
+        raise CommandError(f"W&B: {error}; nothing was sent, the same command tries again") from None
+
+
+def try_to_prepare(run: WandbRun, server: WandbServer, scratch: Path, left: list[WandbRun]) -> Upload | None:
+    """``prepare``; a run of which that fails is named and left."""
+    with leaving(run, left):
+        return prepare(run, server, scratch)
+    return None  # type: ignore[unreachable]  # mypy doesn't see that an error ends in ``leaving``
 
 
 def prepare(run: WandbRun, server: WandbServer, scratch: Path) -> Upload | None:

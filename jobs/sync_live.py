@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data_tools.console import say
+from data_tools.console import describe, say, warn
 from jobs.wandb_files import Record, find_attempts, frame, new_record
-from jobs.wandb_merge import global_step, history_record, history_row, last_step, merge
+from jobs.wandb_merge import history_record, history_row, last_step, merge, step_in
 from jobs.wandb_upload import Upload, WandbRun, client_environment, find_runs, link_files, make_upload
 from vqvae_dist.wandb_server import WandbServer
 
@@ -30,17 +30,17 @@ LAST_S = 120.0
 
 def follow(folder: Path, server: WandbServer) -> None:
     """Send what running trainings write until none runs any more."""
-    relays: dict[Path, Relay] = {}
+    relays: dict[Path, Relay | None] = {}
     senders: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryDirectory(prefix="wandb-live-") as scratch:
         try:
             while True:
                 runs = [run for run in find_runs(folder) if may_follow(run) and run.folders[-1].path not in relays]
-                new = {run.folders[-1].path: Relay(run, server, Path(scratch)) for run in runs}
-                if new:
-                    senders.append(start_sender([relay.upload for relay in new.values()]))
+                new = {run.folders[-1].path: start_relay(run, server, Path(scratch)) for run in runs}
+                if uploads := [relay.upload for relay in new.values() if relay]:
+                    senders.append(start_sender(uploads))
                 relays |= new
-                if not [relay for relay in relays.values() if relay.pump()]:
+                if not [relay for relay in relays.values() if relay and relay.pump()]:
                     break
                 time.sleep(EVERY_S)
             wait_for(senders)
@@ -48,13 +48,22 @@ def follow(folder: Path, server: WandbServer) -> None:
             for sender in senders:
                 sender.terminate()
                 sender.wait()
-        for relay in relays.values():
+        for relay in filter(None, relays.values()):
             relay.close()
 
 
 def may_follow(run: WandbRun) -> bool:
     """It writes, has begun to, and does not send by itself."""
     return run.alive and run.folders[-1].run is not None and not run.folders[-1].online
+
+
+def start_relay(run: WandbRun, server: WandbServer, scratch: Path) -> Relay | None:
+    """A relay of a run; None, and the reason said, where it can't be followed: the others go on."""
+    try:
+        return Relay(run, server, scratch)
+    except Exception as error:
+        warn(f"{run.name}: not followed: {describe(error)}")
+        return None
 
 
 class Relay:
@@ -66,7 +75,7 @@ class Relay:
         records = merge(run.attempts, [], after=after, with_exit=False)
         self._steps = sum(record.HasField("history") for record in records)
         self._last = last_step(records, after)
-        self._taken, self._over = len(self._attempt.records), False
+        self._taken, self._over, self._broken = len(self._attempt.records), False, False
         self.upload = make_upload(run, records, scratch, steps=self._steps)
         say(f"{run.name}: following")
 
@@ -74,6 +83,15 @@ class Relay:
         """Pass on what is new; return whether more may come."""
         if self._over:
             return False
+        try:
+            return self._pass_on()
+        except Exception as error:  # what is wrong with one run stops no other
+            warn(f"{self.upload.run.name}: not followed any more: {describe(error)}")
+            self._over = self._broken = True
+            self._append([_failed()])
+            return False
+
+    def _pass_on(self) -> bool:
         now = self._attempt = replace(self._attempt)  # a fresh one, that reads the log again
         alive = now.alive and not self._was_replaced()
         new, self._taken = now.records[self._taken :], len(now.records)
@@ -87,7 +105,7 @@ class Relay:
 
     def close(self) -> None:
         """Mark the run as sent if its end was; one that was killed has more in metrics.jsonl for `sync` to send."""
-        if self._attempt.ended and self.upload.arrived:
+        if not self._broken and self._attempt.ended and self.upload.arrived:
             for attempt in (*self.upload.run.folders[:-1], self._attempt):
                 attempt.mark_sent()
             say(f"{self.upload.run.name}: followed to its end, {self._steps} steps")
@@ -97,7 +115,7 @@ class Relay:
         if not record.HasField("history"):
             return record
         row = history_row(record)
-        step = global_step(row)
+        step = step_in(self._attempt, row)
         if step is None or step <= self._last:
             return None
         self._last, self._steps = step, self._steps + 1

@@ -12,6 +12,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -163,9 +164,8 @@ class AttemptFolder:
     def order(self) -> tuple[int, int, str]:
         """Generation of the run, place among its attempts (-1 where the log does not say so), and then the clock."""
         beginning = b""
-        if self.log.is_file():
-            with self.log.open("rb") as file:
-                beginning = file.read(BEGINNING)
+        with suppress(OSError), self.log.open("rb") as file:  # not there, or said when it is to be sent
+            beginning = file.read(BEGINNING)
         run = run_of(read_records(beginning)[0])
         return logged_number(run, "generation", -1), logged_number(run, "attempt.index", -1), self.started
 

@@ -8,9 +8,11 @@ are taken from ``metrics.jsonl``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from data_tools.console import CommandError
 from jobs.wandb_files import AttemptFolder, Record, new_record
 
 Path = tuple[str, ...]
@@ -19,6 +21,13 @@ Row = dict[Path, str]
 
 ONCE = ("header", "run", "metric", "exit")
 """Records that the newest attempt alone gives."""
+
+STEP = re.compile(r"([0-9]{1,18})(\.0*)?")
+"""A global step as JSON text."""
+
+
+class DamagedRowError(ValueError):
+    """A row that belongs to no step; the text says why."""
 
 
 def merge(
@@ -43,13 +52,17 @@ def merge(
 
 
 def merge_rows(attempts: Iterable[AttemptFolder], metrics: Iterable[Mapping[str, Any]]) -> dict[int, Row]:
-    """Rows by global step; of attempts that did the same step, the later one counts."""
+    """Rows by global step; of attempts that did the same step, the later one counts.
+
+    Raises:
+        CommandError: A log holds a row of a step that is none.
+    """
     rows: dict[int, Row] = {}
     for attempt in attempts:
         rows = {step: row for step, row in rows.items() if step <= attempt.resume_step}
         for record in attempt.records:
             row = history_row(record)
-            if (step := global_step(row)) is not None:
+            if (step := step_in(attempt, row)) is not None:
                 rows.setdefault(step, {}).update(row)
     for values in metrics:
         row = rows.setdefault(values["global_step"], {("_timestamp",): json.dumps(values.get("time", 0))})
@@ -66,9 +79,23 @@ def history_row(record: Record) -> Row:
 
 
 def global_step(row: Row) -> int | None:
-    """The step that a row belongs to."""
+    """The step that a row belongs to; None for a row of none, DamagedRowError where what it says is no step."""
     text = row.get(("global_step",))
-    return None if text is None else int(json.loads(text))
+    if text is None:
+        return None
+    said = STEP.fullmatch(text)
+    if not said:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise DamagedRowError(f"global_step must be a whole number from 0 in every row, got {shown!r}")
+    return int(said[1])
+
+
+def step_in(attempt: AttemptFolder, row: Row) -> int | None:
+    """``global_step`` of a row of an attempt; CommandError names its log."""
+    try:
+        return global_step(row)
+    except DamagedRowError as error:
+        raise CommandError(f"{attempt.log}: damaged, {error}; mend or remove this log, and sync again") from None
 
 
 def last_step(records: Iterable[Record], default: int) -> int:

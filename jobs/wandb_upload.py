@@ -57,12 +57,12 @@ class WandbRun:
         return [row for row in self.folder.read_metrics() if "global_step" in row] if self.newest else []
 
     def last_step_at(self, server: WandbServer) -> int:
-        """The last global step that the server has."""
+        """The last global step that the server has; CommandError where it can't be asked."""
         about: Any = self.attempts[-1].run
         try:
             return server.last_step(entity=about.entity, project=about.project, run_id=self.id)
         except ServerError as error:
-            raise CommandError(f"W&B: {error}; nothing more was sent, the same command goes on") from None
+            raise CommandError(f"W&B: {error}; the same command tries again") from None
 
 
 def wandb_folders(folder: Path) -> list[Path]:
@@ -76,9 +76,17 @@ def find_runs(folder: Path) -> Iterator[WandbRun]:
         found = find_attempts(path)
         newest = in_order([attempts[-1] for attempts in found.values()])[-1:]
         for run_id, attempts in found.items():
-            youngest = max(attempts, key=lambda attempt: attempt.started)  # its log may not say yet which one it is
-            alive = attempts[-1].alive or youngest.alive
+            alive = _still_writes(attempts)
             yield WandbRun(RunFolder(path.parent), run_id, attempts, alive, newest=attempts[-1] in newest)
+
+
+def _still_writes(attempts: Sequence[AttemptFolder]) -> bool:
+    """Whether a training writes one of the logs; one that can't be read is named when it is to be sent."""
+    youngest = max(attempts, key=lambda attempt: attempt.started)  # its log may not say yet which one it is
+    try:
+        return attempts[-1].alive or youngest.alive
+    except OSError:
+        return False
 
 
 def name_damage(run: WandbRun) -> None:

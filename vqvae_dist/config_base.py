@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 Split = Literal["train", "validate", "test", "all"]
 ChoosingSplit = Literal["train", "validate"]
 """Splits that may choose the best checkpoint: nothing chooses by test."""
+
+Best = Literal["max", "min"]
+"""Whether a metric is best where it is highest, or lowest."""
 
 MOST = 10**9
 """Of whatever is counted, seconds too: what computes with it overflows somewhere above."""
@@ -74,11 +78,10 @@ def below_one(name: str, value: float) -> None:
     check(0 <= value < 1, name, value, "at least 0 and below 1")
 
 
-def scored_by(best_metric: str, metrics: tuple[str, ...]) -> None:
-    """Check that ``checkpoint.best_metric`` is empty or names one of ``metrics``."""
-    allowed = tuple(f"{way} validate/{name}" for way in ("max", "min") for name in metrics)
-    wanted = f'"max " or "min " and one of {", ".join(f"validate/{name}" for name in metrics)}'
-    check(best_metric in ("", *allowed), "checkpoint.best_metric", repr(best_metric), wanted)
+def scored_by(best_metric: str, metrics: Mapping[str, Best]) -> None:
+    """Check that ``checkpoint.best_metric`` is empty or one of ``metrics`` with the direction that it has there."""
+    allowed = [f"{best} validate/{name}" for name, best in metrics.items()]
+    check(best_metric in ("", *allowed), "checkpoint.best_metric", repr(best_metric), f"one of {', '.join(allowed)}")
 
 
 def unused(prefix: str, kind: type[Any], uses: frozenset[str]) -> frozenset[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from vqvae_dist.config_base import (
     MAX_CHANNELS,
     MAX_LAYERS,
+    Best,
     ChoosingSplit,
     Split,
     below_one,
@@ -21,8 +23,12 @@ from vqvae_dist.config_base import (
 )
 from vqvae_dist.config_training import TrainConfig
 
-PIXELCNN_METRICS = ("bits_per_code", "bits_per_code_foreground", "bits_per_code_background")
-"""What a validation measures, under ``validate/``."""
+PIXELCNN_METRICS: Mapping[str, Best] = {
+    "bits_per_code": "min",
+    "bits_per_code_foreground": "min",
+    "bits_per_code_background": "min",
+}
+"""What a validation measures, under ``validate/``, and which values are the best."""
 
 
 @config

@@ -120,7 +120,7 @@ class CheckpointConfig:
     """Newest checkpoints kept, beside the best one."""
 
     best_metric: str = ""
-    """A validate/ metric, with "max " or "min " before it; empty takes the stage's own."""
+    """A validate/ metric, with "max " or "min " before it, whichever is better; empty takes the stage's own."""
 
     def __post_init__(self) -> None:
         check(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Literal
 
 from vqvae_dist.config_base import (
     MAX_CHANNELS,
     MAX_LAYERS,
+    Best,
     ChoosingSplit,
     Split,
     below_one,
@@ -22,11 +24,18 @@ from vqvae_dist.config_base import (
 from vqvae_dist.config_quantizer import QUANTIZERS, QuantizerConfig
 from vqvae_dist.config_training import TrainConfig
 
-VQVAE_METRICS = (
-    "ssim", "ssim_foreground", "psnr", "mse", "black_error",
-    "usage", "perplexity", "perplexity_foreground", "background_codes",
-)  # fmt: skip
-"""What a validation measures, under ``validate/``."""
+VQVAE_METRICS: Mapping[str, Best] = {
+    "ssim": "max",
+    "ssim_foreground": "max",
+    "psnr": "max",
+    "mse": "min",
+    "black_error": "min",
+    "usage": "max",
+    "perplexity": "max",
+    "perplexity_foreground": "max",
+    "background_codes": "min",
+}
+"""What a validation measures, under ``validate/``, and which values are the best."""
 
 
 @config

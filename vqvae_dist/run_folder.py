@@ -198,7 +198,7 @@ def parse_rows(text: str) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
         except BAD_TEXT:
             continue
-        if isinstance(row, dict) and isinstance(row.get("global_step"), int):
+        if isinstance(row, dict) and type(row.get("global_step")) is int:
             yield row
 
 

@@ -4,17 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jobs.cancel import cancel_units
 from jobs.collect import choose_best, write_best
-from jobs.folder import find_sweep
+from jobs.folder import Plan, SweepFolder, find_sweep
 from jobs.ledger import Event, Ledger, read_histories
 from jobs.processes import ProcessName
 from jobs.progress import read_progress
 from jobs.slurm_query import JobState
 from jobs.status import GONE, UNSEEN, Status, judge, read_status
+from jobs.submit import reopen
 from jobs.tables import status_json, status_table
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
 from vqvae_dist.files import write_sealed
@@ -179,6 +182,61 @@ def test_a_prior_that_is_to_be_trained_anew_is_not_completed_by_the_old_one(tmp_
     ledger.append("submitted", executor="local", process=process, **about)
     write_sealed(prior / "summary.json", {**summary, "state": "running", "step": 30})
     assert (row().state, row().eta_s) == ("running", 10 * 8 / 20.0)
+
+
+PIPELINE = '[pipeline]\nthen = ["extract-codes", "train-pixelcnn", "generate", "evaluate", "report"]\n'
+
+
+def stages_of(folder: SweepFolder, plan: Plan) -> dict[str, tuple[str, str]]:
+    rows = read_status(folder, plan)[len(plan.members) :]
+    return {row.unit: (row.state, row.reason) for row in rows}
+
+
+def test_planned_stages_are_pending_until_they_begin(tmp_path: Path, packed: Path) -> None:
+    folder, plan = make_sweep(tmp_path, packed, GRID + PIPELINE)
+    assert stages_of(folder, plan) == {
+        "extract-codes": ("pending", "waits for the members"),
+        "train-pixelcnn": ("pending", "waits for extract-codes"),
+        "generate": ("pending", "waits for train-pixelcnn"),
+        "evaluate": ("pending", "waits for generate"),
+        "report": ("pending", "waits for evaluate"),
+    }
+    ledger = Ledger(folder.events_file)
+    for member in plan.members:
+        ledger.append("cancelled", unit=member.run_id, by="me")
+    assert stages_of(folder, plan)["extract-codes"] == ("pending", "waits for a completed member")
+    finish_run(folder, plan.members[0].run_id)
+    assert stages_of(folder, plan)["extract-codes"] == ("pending", "next")
+    assert status_table(read_status(folder, plan)).endswith("5 pending, 1 completed, 3 cancelled")
+
+
+def test_pipeline_that_was_interrupted_is_not_all_completed(tmp_path: Path, packed: Path) -> None:
+    folder, plan = make_sweep(tmp_path, packed, GRID + PIPELINE)
+    for member in plan.members:
+        finish_run(folder, member.run_id)
+    ledger = Ledger(folder.events_file)
+    for number, unit in enumerate(("extract-codes", "train-pixelcnn", "generate")):
+        ledger.append("submitted", unit=unit, job_id=str(number), executor="local")
+        ledger.append("started", unit=unit, job_id=str(number), restart=0, step=0)
+        ledger.append("ended", unit=unit, job_id=str(number), state="completed", reason="")
+    assert stages_of(folder, plan)["evaluate"] == ("pending", "next")
+    ledger.append("ended", unit="generate", job_id="2", state="stopped", reason="stopped on request")
+    assert list(stages_of(folder, plan).items())[2:] == [
+        ("generate", ("pending", "stopped on request")),
+        ("evaluate", ("pending", "waits for generate")),
+        ("report", ("pending", "waits for evaluate")),
+    ]
+    fewer = replace(plan, pipeline=plan.pipeline[:2])  # the file no longer names the others
+    assert set(stages_of(folder, fewer)) == {"extract-codes", "train-pixelcnn"}
+    assert stages_of(folder, replace(plan, pipeline=())) == {}
+
+
+def test_stages_that_wait_are_cancelled_with_the_sweep_and_taken_up_again(tmp_path: Path, packed: Path) -> None:
+    folder, plan = make_sweep(tmp_path, packed, GRID + PIPELINE)
+    assert cancel_units(folder, [], by="me") == 0
+    assert {row.state for row in read_status(folder, plan)} == {"cancelled"}
+    reopen(folder, [stage.name for stage in plan.pipeline], reason="retry")
+    assert {state for state, _ in stages_of(folder, plan).values()} == {"pending"}
 
 
 def test_table_is_one_line_a_row_and_counts(tmp_path: Path, packed: Path) -> None:

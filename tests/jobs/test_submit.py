@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from data_tools.console import UsageError
+from data_tools.console import CommandError, UsageError
 from jobs.config import Profile
-from jobs.dry_run import describe
+from jobs.dry_run import describe, show
 from jobs.folder import SweepFolder, make_plan, to_toml, write_sweep
 from jobs.ledger import Ledger
 from jobs.status import read_status
-from jobs.submit import Proposal, due_stages, propose
+from jobs.submit import Proposal, begin, due_stages, propose
 from tests.jobs.sweep_files import GRID, finish_run, write_sweep_file
 from tests.jobs.test_launch import SLURM, programs  # noqa: F401  (a fixture)
+from tests.jobs.test_slurm_query import fake_program
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import compose, toml_layer
 
@@ -118,6 +120,25 @@ def test_dry_run_shows_members_and_cost_and_writes_nothing(tmp_path: Path, packe
     assert "about 0.0107 process-hours; the longest member 13 s (measured 25 slices/s a member, median of 1)" in cost
 
 
+class Counted(str):
+    """A run id that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return str.__eq__(self, str(other))
+
+
+def test_work_of_a_dry_run_grows_with_the_members_and_not_with_their_square(tmp_path: Path, packed: Path) -> None:
+    proposal = look(tmp_path, packed, f"[grid]\nseed = {list(range(60))}\n")
+    counted = replace(proposal, missing=tuple(map(Counted, proposal.missing)))
+    Counted.comparisons = 0
+    assert sum("  to run  " in line for line in describe(counted)) == 60
+    assert Counted.comparisons <= 3 * 60
+
+
 def test_dry_run_shows_the_sbatch_text_that_is_then_submitted(
     tmp_path: Path,
     packed: Path,
@@ -137,6 +158,36 @@ def test_dry_run_shows_the_sbatch_text_that_is_then_submitted(
     assert "--dependency=afterany:10:11" in (tmp_path / "sbatch.12").read_text()
     assert "--dependency=afterok:12" in (tmp_path / "sbatch.13").read_text()
     assert "--dependency=afterany:13" in (tmp_path / "sbatch.14").read_text()
+
+
+def test_dry_run_shows_what_can_be_known_where_there_is_no_slurm(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    proposal = look(tmp_path, packed, GRID + STAGES, profile=SLURM)
+    show(proposal)
+    said = capsys.readouterr()
+    assert said.out.count("#!/bin/bash") == 4
+    for line in ("#SBATCH --array=0-3%3", "#SBATCH --partition=gpu", "#SBATCH --dependency=afterany:ARRAY"):
+        assert line in said.out.splitlines()
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("warning: Slurm doesn't answer (scontrol: not found")
+    assert "Not known here: MaxArraySize" in said.err
+    with pytest.raises(CommandError, match="srun: not found"):
+        begin(proposal, wait=False)
+    assert not proposal.folder.path.exists()
+
+
+def test_nothing_is_written_where_slurm_is_there_and_does_not_answer(
+    tmp_path: Path,
+    packed: Path,
+    programs: Path,  # noqa: F811
+) -> None:
+    fake_program(programs, "scontrol", "echo slurm_load_ctl_conf error >&2; exit 1")
+    proposal = look(tmp_path, packed, GRID, profile=SLURM)
+    with pytest.raises(CommandError, match=r"Slurm doesn't answer \(slurm_load_ctl_conf error\)"):
+        begin(proposal, wait=False)
+    assert not proposal.folder.path.exists()
 
 
 def test_new_members_replace_the_chain_that_waits_for_the_old_ones(

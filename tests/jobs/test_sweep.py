@@ -106,6 +106,8 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
         ('[gird]\n"optim.lr" = [1e-3]', "unknown key gird, given {"),
         ('[grid]\noutput_dir = ["a"]', "output_dir is the sweep's to choose"),
         ('[pipeline]\nselect = "best ssim"', "[pipeline] select must be"),
+        ('[pipeline]\nselect = "max validate/mse"', "[pipeline] select must be one of max validate/ssim, "),
+        ('[pipeline]\nselect = "min validate/ssim_foreground"', "got 'min validate/ssim_foreground'"),
         (
             '[grid]\n"checkpoint.best_metric" = ["max validate/ssim", "max validate/psnr"]',
             "members differ in checkpoint.best_metric",

@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.wandb_files import BLOCK, HEADER, AttemptFolder, TornError, find_attempts, frame, new_record, read_pieces
+from data_tools.console import CommandError
+from jobs.sync_live import Relay
+from jobs.wandb_files import (
+    BLOCK,
+    HEADER,
+    AttemptFolder,
+    TornError,
+    find_attempts,
+    frame,
+    new_record,
+    read_pieces,
+    read_records,
+)
 from jobs.wandb_merge import global_step, history_row, last_step, merge, merge_rows
 from jobs.wandb_upload import find_runs, name_damage
 
@@ -164,6 +177,45 @@ def test_values_of_one_step_are_one_row(tmp_path: Path) -> None:
     attempt = make_attempt(tmp_path, 1, start(0), history(1, loss=0.5), history(1, picture__path="a.png"))
     (row,) = merge_rows([attempt], [{"global_step": 1, "loss": 9.0, "lr": 0.1, "none": None}]).values()
     assert row == {("global_step",): "1", ("loss",): "0.5", ("picture", "path"): '"a.png"', ("lr",): "0.1"}
+
+
+HOSTILE = ["null", '"x"', "[1]", "{}", "", "1e400", "9" * 5000, "NaN", "Infinity", "true", "1.5", "-5", "1e3", "٣"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_step_that_is_none_is_an_error_that_names_the_log(tmp_path: Path, text: str) -> None:
+    damaged = history(2)
+    damaged.history.item[0].value_json = text
+    attempt = make_attempt(tmp_path, 1, start(0), history(1), damaged)
+    with pytest.raises(CommandError, match="global_step must be a whole number from 0") as refusal:
+        merge([attempt], [], after=-1)
+    assert str(refusal.value).startswith(f"{attempt.log}: damaged")
+    assert len(str(refusal.value)) < len(str(attempt.log)) + 200
+
+
+def test_a_damaged_row_in_a_log_that_is_followed_ends_its_relay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt = make_attempt(tmp_path / "wandb", 1, start(0), history(1))
+    (run,) = find_runs(tmp_path)
+    server = Mock(last_step=lambda **_: -1)
+    relay = Relay(run, server, tmp_path)
+    assert relay.pump()
+    damaged = history(2)
+    damaged.history.item[0].value_json = "null"
+    records = [start(0), history(1), damaged]
+    attempt.log.write_bytes(frame(record.SerializeToString() for record in records))
+    assert not relay.pump()
+    assert not relay.pump()
+    assert capsys.readouterr().err.count(f"not followed any more: {attempt.log}: damaged") == 1
+    sent = read_records(relay.upload.log.read_bytes())[0]
+    assert (steps_of(sent), sent[-1].exit.exit_code) == ([1], 1)
+
+
+def test_a_whole_number_may_be_written_as_a_float(tmp_path: Path) -> None:
+    record = history(0)
+    record.history.item[0].value_json = "3.0"
+    assert list(merge_rows([make_attempt(tmp_path, 1, start(0), record)], [])) == [3]
 
 
 def test_merged_log_has_only_what_the_server_lacks_and_one_end(tmp_path: Path) -> None:

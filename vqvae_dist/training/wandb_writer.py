@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from data_tools.console import first_line, warn
+from vqvae_dist.config_pixelcnn import PIXELCNN_METRICS
+from vqvae_dist.config_vqvae import VQVAE_METRICS
 
 SEND_S = 8.0
 """How long the client may still send when the run ends."""
@@ -103,7 +105,7 @@ def best_of(best: Mapping[str, float], row: Mapping[str, Any]) -> dict[str, floa
     return updated
 
 
-LOWER_IS_BETTER = frozenset({"mse", "mse_foreground", "loss", "bits_per_code", "bits_per_code_foreground"})
+LOWER_IS_BETTER = frozenset(name for name, best in {**VQVAE_METRICS, **PIXELCNN_METRICS}.items() if best == "min")
 """validate/ metrics of which the lowest is the best."""
 
 

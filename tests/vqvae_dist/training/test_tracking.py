@@ -203,6 +203,8 @@ def test_best_values_follow_each_metrics_direction() -> None:
     best: dict[str, float] = {}
     for row in [{"validate/ssim": 0.5, "validate/mse": 0.2}, {"validate/ssim": 0.4, "validate/mse": 0.1}]:
         best = best_of(best, row)
+    for row in [{"validate/black_error": 0.1}, {"validate/black_error": 0.2}]:
+        assert best_of({"best/black_error": 0.1}, row) == {"best/black_error": 0.1}
     assert best_of(best, {"validate/ssim": None, "train/loss": 0.0}) == {"best/ssim": 0.5, "best/mse": 0.1}
 
 
