@@ -69,7 +69,7 @@ def pack_volumes(answer: Connection, work: Path, count: int) -> None:
     random = np.random.default_rng(0)
     for number in range(count // DEPTH):
         image = random.integers(0, 256, (SIDE, SIDE, DEPTH), dtype=np.uint8)
-        nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), volumes / f"sub-{number}.nii")  # type: ignore[no-untyped-call]  # nibabel has no types
+        nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), volumes / f"sub-{number}.nii")
     with contextlib.redirect_stdout(sys.stderr):  # the first process prints the rows
         rate = pack_rate(volumes, work / "packed.h5", count)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.speed.row import Options, Row
@@ -53,7 +54,7 @@ def train(data: Path, work: Path, environments: list[dict[str, str]], *, batch: 
                 [sys.executable, *words],
                 env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"} | variables,
                 stdout=subprocess.DEVNULL,
-                preexec_fn=lambda core=core: os.sched_setaffinity(0, {core}),
+                preexec_fn=partial(os.sched_setaffinity, 0, {core}),
             )
         )
     for process in started:

@@ -8,7 +8,7 @@ from benchmarks.speed.row import Options, Row, median_seconds
 from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.models.build import build_pixelcnn
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.pixelcnn import PixelCNN
+from vqvae_dist.models.prior import Prior
 from vqvae_dist.models.sampling import sample
 
 GRID, K = 64, 512
@@ -46,7 +46,7 @@ def measure(options: Options, attention: int) -> list[Row]:
 
 
 @torch.inference_mode()
-def forward_seconds(model: PixelCNN, condition: Condition, batch: int, device: str) -> float:
+def forward_seconds(model: Prior, condition: Condition, batch: int, device: str) -> float:
     """All logits of a batch of known codes."""
     codes = torch.randint(K, (batch, GRID, GRID), generator=torch.Generator().manual_seed(0)).to(device)
     placed = condition.to(torch.device(device))

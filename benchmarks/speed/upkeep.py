@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from benchmarks.speed.row import Options, Row, median_seconds
 from benchmarks.speed.stages import fast_precision, packed_phantoms, vqvae_stage, warmed
@@ -26,7 +27,7 @@ def rows(options: Options) -> list[Row]:
     owner = stage.session.owner
     assert owner is not None
     numbers = iter(range(1, 100))
-    values = {"progress": {}, "scaler": {}}
+    values: dict[str, Any] = {"progress": {}, "scaler": {}}
     saving = median_seconds(
         lambda: checkpoints.save(next(numbers), state_parts(stage), values, best=None, owner=owner), repeat=5
     )
