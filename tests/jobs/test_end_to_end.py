@@ -113,7 +113,7 @@ def test_detached_sweep_goes_on_in_the_background_and_can_be_cancelled(tmp_path:
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert jobs("cancel", "trial", "--root", root).wait(timeout=60) == 0
-    while "2 cancelled" not in (root / "trial" / "submit.log").read_text():
+    while "6 cancelled" not in (root / "trial" / "submit.log").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert {row["state"] for row in status(root)} == {"cancelled"}
