@@ -85,7 +85,7 @@ def leaving(run: WandbRun, left: list[WandbRun]) -> Iterator[None]:
     """Say what is wrong with one run and leave it, whatever it is: the others go on."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # what is wrong with one run stops no other
         warn(f"{run.name}: left: {describe(error)}")
         left.append(run)
 

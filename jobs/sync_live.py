@@ -61,7 +61,7 @@ def start_relay(run: WandbRun, server: WandbServer, scratch: Path) -> Relay | No
     """A relay of a run; None, and the reason said, where it can't be followed: the others go on."""
     try:
         return Relay(run, server, scratch)
-    except Exception as error:
+    except Exception as error:  # what is wrong with one run stops no other
         warn(f"{run.name}: not followed: {describe(error)}")
         return None
 

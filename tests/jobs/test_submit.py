@@ -142,7 +142,7 @@ def test_work_of_a_dry_run_grows_with_the_members_and_not_with_their_square(tmp_
 def test_dry_run_shows_the_sbatch_text_that_is_then_submitted(
     tmp_path: Path,
     packed: Path,
-    programs: Path,  # noqa: F811
+    programs: Path,  # noqa: F811  # the fixture that is imported
 ) -> None:
     from jobs.cluster import submit_to_slurm
 
@@ -181,7 +181,7 @@ def test_dry_run_shows_what_can_be_known_where_there_is_no_slurm(
 def test_nothing_is_written_where_slurm_is_there_and_does_not_answer(
     tmp_path: Path,
     packed: Path,
-    programs: Path,  # noqa: F811
+    programs: Path,  # noqa: F811  # the fixture that is imported
 ) -> None:
     fake_program(programs, "scontrol", "echo slurm_load_ctl_conf error >&2; exit 1")
     proposal = look(tmp_path, packed, GRID, profile=SLURM)
@@ -193,7 +193,7 @@ def test_nothing_is_written_where_slurm_is_there_and_does_not_answer(
 def test_new_members_replace_the_chain_that_waits_for_the_old_ones(
     tmp_path: Path,
     packed: Path,
-    programs: Path,  # noqa: F811
+    programs: Path,  # noqa: F811  # the fixture that is imported
 ) -> None:
     from jobs.cluster import submit_to_slurm
 
