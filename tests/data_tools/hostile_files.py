@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -31,7 +32,7 @@ def tiff(pages: int, side: int) -> bytes:
     return b"II*\0" + struct.pack("<I", start) + strip.ljust(start - 8, b"\0") + b"".join(chain)
 
 
-def nifti_bomb(unpacked: int, kind: type = nib.Nifti1Image, **header: object) -> bytes:
+def nifti_bomb(unpacked: int, kind: type = nib.Nifti1Image, **header: Any) -> bytes:
     """A gzip file of a header with a small volume, and then ``unpacked`` bytes of zeros in many members."""
     return gzip.compress(nifti(VOXELS, kind=kind, **header)) + gzip.compress(ZEROS) * (unpacked // len(ZEROS))
 
