@@ -31,7 +31,11 @@ import tyro
 
 from benchmarks.machine import provenance
 
-QUANTIZER_TESTS = ("tests/vqvae_dist/models/test_quantizer.py", "tests/vqvae_dist/models/test_quantizer_update.py")
+QUANTIZER_TESTS = (
+    "tests/vqvae_dist/models/test_nearest.py",
+    "tests/vqvae_dist/models/test_quantizer.py",
+    "tests/vqvae_dist/models/test_quantizer_update.py",
+)
 TARGETS: dict[str, tuple[str, ...]] = {
     "vqvae_dist/training/checkpoint.py": (
         "tests/vqvae_dist/training/test_checkpoint.py",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vqvae_dist.models.nearest import ROWS
+from vqvae_dist.models.nearest import rows_at_once
 
 
 class StraightThrough(torch.autograd.Function):
@@ -22,7 +22,8 @@ class StraightThrough(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """``z`` (N, D), ``weight`` (K, D), ``index`` (N,) to codes (N, D) and errors (N,)."""
         code = F.embedding(index, weight)
-        pairs = zip(z.split(ROWS), code.split(ROWS), strict=True)
+        rows = rows_at_once(z.device)
+        pairs = zip(z.split(rows), code.split(rows), strict=True)
         errors = torch.cat([(a - b).square_().sum(1) for a, b in pairs])
         ctx.save_for_backward(z, code)
         return code, errors
