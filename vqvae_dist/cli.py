@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.conf import arg
+from tyro.extras import literal_type_from_choices
 
 from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
 from data_tools.console import CommandError, UsageError, run_command
@@ -45,12 +48,18 @@ FUNCTIONS = {
 }
 
 
+def one_of(names: list[str]) -> Any:
+    """How a flag that takes one of ``names``, or is left out, stands in ``--help`` and in completions."""
+    metavar = "{" + ",".join(names) + "}"
+    return arg(constructor=literal_type_from_choices(["", *names]), metavar=metavar, help_behavior_hint="(optional)")
+
+
 @config
 class TrainVQVAE(VQVAEConfig):
     """Train a VQ-VAE, or go on with it: the same command continues where it stopped."""
 
-    preset: str = ""
-    """Settings to start from: full_resolution, original, smoke."""
+    preset: Annotated[str, one_of(preset_names(VQVAEConfig))] = ""
+    """Settings to start from."""
 
     config: str = ""
     """A TOML file of settings, instead of or above the preset."""
@@ -63,8 +72,8 @@ class TrainVQVAE(VQVAEConfig):
 class TrainPixelCNN(PixelCNNConfig):
     """Train a PixelCNN prior, or go on with it: the same command continues where it stopped."""
 
-    preset: str = ""
-    """Settings to start from: pixelcnn."""
+    preset: Annotated[str, one_of(preset_names(PixelCNNConfig))] = ""
+    """Settings to start from."""
 
     config: str = ""
     """A TOML file of settings, instead of or above the preset."""

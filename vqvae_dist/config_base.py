@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+
+from tyro.conf import arg
 
 Split = Literal["train", "validate", "test", "all"]
 ChoosingSplit = Literal["train", "validate"]
 """Splits that may choose the best checkpoint: nothing chooses by test."""
+
+NeededPath = Annotated[str, arg(help_behavior_hint="(needed)")]
+"""A path that has no default; it is empty in settings that are not yet those of a run."""
 
 Best = Literal["max", "min"]
 """Whether a metric is best where it is highest, or lowest."""

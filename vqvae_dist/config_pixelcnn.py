@@ -11,6 +11,7 @@ from vqvae_dist.config_base import (
     MAX_LAYERS,
     Best,
     ChoosingSplit,
+    NeededPath,
     Split,
     below_one,
     check,
@@ -35,8 +36,8 @@ PIXELCNN_METRICS: Mapping[str, Best] = {
 class CodesDataConfig:
     """Which codes a prior is trained on, and how they are read."""
 
-    path: str = ""
-    """Codes, made by ``python -m vqvae_dist extract-codes``; needed."""
+    path: NeededPath = ""
+    """Codes, made by ``python -m vqvae_dist extract-codes``."""
 
     train_split: Split = "train"
     """The split that is trained on."""

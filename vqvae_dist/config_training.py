@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from vqvae_dist.config_base import MOST, below_one, check, config, not_negative, positive, younger
+from vqvae_dist.config_base import MOST, NeededPath, below_one, check, config, not_negative, positive, younger
 
 
 @config
@@ -173,8 +173,8 @@ class TrainConfig:
     seed: int = 0
     """Of everything random: weights, order, crops, dropout, revival."""
 
-    output_dir: str = ""
-    """The run folder; needed."""
+    output_dir: NeededPath = ""
+    """The run folder."""
 
     optim: OptimConfig = OptimConfig()
     schedule: ScheduleConfig = ScheduleConfig()

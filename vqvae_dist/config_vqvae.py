@@ -11,6 +11,7 @@ from vqvae_dist.config_base import (
     MAX_LAYERS,
     Best,
     ChoosingSplit,
+    NeededPath,
     Split,
     below_one,
     check,
@@ -42,8 +43,8 @@ VQVAE_METRICS: Mapping[str, Best] = {
 class DataConfig:
     """Which packed slices are trained on, and how they are read."""
 
-    path: str = ""
-    """Packed slices, made by ``python -m data_tools pack``; needed."""
+    path: NeededPath = ""
+    """Packed slices, made by ``python -m data_tools pack``."""
 
     train_split: Split = "train"
     """The split that is trained on."""
