@@ -138,6 +138,8 @@ class Decision(NamedTuple):
     continued: dict[str, Any] | None
     """config.json of the run that goes on; None for a new one."""
     completed: bool = False
+    unended: bool = False
+    """Whether the attempt before said that it trains, and not that it ended."""
     precision: Precision | None = None
     """Of a new run."""
     generation: int | None = None
@@ -155,6 +157,8 @@ def _open_run(
         if _content(run) == seen:  # no other command began or took up a run here meanwhile
             break
     if decided.continued:
+        if decided.unended:
+            say(f"{run.path}: the attempt before did not say that it ended; should it still train, it ends now")
         return decided.continued, None if decided.completed else Ownership(run, attempt)
     assert decided.precision is not None
     say(f"{run.path}: {decided.precision}")
@@ -181,7 +185,7 @@ def _decide(run: RunFolder, config: TrainConfig, *, stage: str, digest: str, wor
                 f"{run.path}: completed, and its checkpoints are gone (pruned?): it cannot "
                 "go on; --fresh trains it anew and keeps it aside"
             )
-        return Decision(identity, completed)
+        return Decision(identity, completed, unended=summary.get("state") == "running")
     _refuse_foreign(run, Path(flatten(config)["data.path"]))
     precision = resolve_precision(config.precision, work)
     check_precision(precision.mixed)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.trainings import Settings
 from tests.vqvae_dist.training.conftest import Trainer
+from vqvae_dist.files import write_sealed
 
 OPENINGS = {
     "training.session:attempt_record": "config.json is not written yet",
@@ -89,3 +90,13 @@ def test_a_run_that_was_begun_meanwhile_is_judged_anew(
     assert (ended.status, said in ended.text) == (status, True), ended.text
     assert [row["global_step"] for row in trainer.run.read_metrics()][-1] == 8
     assert (trainer.run.read_summary() or {})["state"] == "completed"
+
+
+def test_taking_over_from_an_attempt_that_did_not_say_that_it_ended_is_told(trainer: Trainer) -> None:
+    assert trainer().status == 0
+    said = f"{trainer.run.path}: the attempt before did not say that it ended; should it still train, it ends now"
+    assert said not in trainer({"schedule.steps": 10}).text
+    summary = trainer.run.read_summary()
+    assert summary is not None
+    write_sealed(trainer.run.summary_file, {**summary, "state": "running"})
+    assert said in trainer({"schedule.steps": 12}).text
