@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import MonaiPeer
 from benchmarks.speed.row import Options, Row, median_seconds
@@ -18,6 +19,8 @@ from vqvae_dist.models.vqvae import Decoder, Encoder
 SIZE = 256
 BATCH = {"cpu": 8, "cuda": 64}
 REPEAT = {"cpu": 5, "cuda": 30}
+MATRIX = {"cpu": 2048, "cuda": 16384}
+"""Sides of the matrices whose product is taken as the most that a device computes."""
 
 Step = Callable[[], object]
 
@@ -31,12 +34,16 @@ def rows(options: Options) -> list[Row]:
     def rate(step: Step) -> float:
         return batch / median_seconds(step, repeat=REPEAT[device], warm=2, device=device)
 
-    def ours(mixed: str, *, compiled: bool) -> float:
+    def ours(mixed: str, *, compiled: bool) -> tuple[float, float]:
         settings = {"schedule.batch_size": batch, "data.crop": 0, "loss.ssim": 0.0, "data.augment": "none", **PAPER}
         settings |= {"precision.mixed": mixed, "precision.compile": "on" if compiled else "off"}
         stage = vqvae_stage(data, options.work / f"step_{mixed}_{compiled}", settings)
         images = warmed(stage)
-        return rate(lambda: stage.train_step(stage.config.model.quantizer.init_after + 5, images))
+
+        def step() -> object:
+            return stage.train_step(stage.config.model.quantizer.init_after + 5, images)
+
+        return rate(step), 0.0 if compiled else flops(step)
 
     stage = vqvae_stage(data, options.work / "batch", {"schedule.batch_size": batch, "data.crop": 0, **PAPER})
     images = next(stage.batches(range(1))).images.to(device)
@@ -51,10 +58,11 @@ def rows(options: Options) -> list[Row]:
             model.decoder.compile(dynamic=False)
         return rate(peer_step(model, images, bf16=bf16))
 
-    shipped, plain = ours(fast, compiled=True), monai(False)
-    eager, half = ours("no", compiled=False), monai(True, channels_last=True)
+    (shipped, _), plain = ours(fast, compiled=True), monai(False)
+    (eager, work), half = ours("no", compiled=False), monai(True, channels_last=True)
     equal = monai(fast == "bf16", compiled=True, channels_last=True)
     alone = rate(alone_step(stage.config.model, images, bf16=fast == "bf16"))
+    reached, most = 1e-12 * work * shipped / batch, 1e-12 * matrix_rate(device, fast)
     unit, config = "slices/s", f"{SIZE}x{SIZE}, batch {batch}"
     return [
         Row(f"training step, as shipped ({fast}, compiled), {config}", shipped, unit, "MONAI VQVAE, float32", plain,
@@ -67,7 +75,23 @@ def rows(options: Options) -> list[Row]:
             shipped / equal, "-"),
         Row(f"share of the step that is not the networks, {config}", 1 - shipped / alone, "",
             "the same networks without quantizer", alone, shipped / alone, "<= 0.15"),
+        Row(f"arithmetic of the training step as shipped, {config}", reached, "TFLOP/s",
+            f"one product of {MATRIX[device]}x{MATRIX[device]} matrices, {fast}", most, reached / most, "-"),
     ]  # fmt: skip
+
+
+def flops(step: Step) -> float:
+    """Floating-point operations of the convolutions and matrix products of an uncompiled step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def matrix_rate(device: str, precision: str) -> float:
+    """Floating-point operations a second of one large matrix product."""
+    side, dtype = MATRIX[device], torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2.0 * side**3 / median_seconds(lambda: a @ b, repeat=REPEAT[device], warm=2, device=device)
 
 
 def peer_step(model: nn.Module, images: Tensor, *, bf16: bool) -> Step:
