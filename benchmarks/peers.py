@@ -1,13 +1,16 @@
-"""Public quantizers trained as ours is: the same batches, crops, loss, learning rates and number of steps.
+"""Public quantizers trained as ours is: the same batches, crops, loss, optimizer, learning rates and number of steps.
 
 ``monai``: MONAI's VQVAE with about our size (its layer's default decay .5, or .99). ``lucidrains``: the quantizer of
 vector-quantize-pytorch (k-means start, revival of codes) between our encoder and decoder. Their quantization losses
-are their own. They are scored by the same code as ours, at their last step.
+are their own. On a CPU, too, they compute in float32, as both packages see to on a GPU: in bfloat16 a good part of
+the codes would be others. They are scored by the same code as ours, at their last step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 
 from data_tools.console import progress
 from vqvae_dist.config import VQVAEConfig, VQVAEModelConfig
+from vqvae_dist.config_io import to_json
 from vqvae_dist.data.slices import TrainingSlices
 from vqvae_dist.inference.load import LoadedVQVAE, inference_device
 from vqvae_dist.models.vqvae import Decoder, Encoder, VQVAEOutput, halvings
@@ -44,11 +48,20 @@ class Peer(nn.Module):
         return self(images).codes  # type: ignore[no-any-return]
 
 
+@contextmanager
+def in_float32(z: Tensor) -> Iterator[Tensor]:
+    """``z`` in float32, with autocast off."""
+    with torch.autocast(z.device.type, enabled=False):
+        yield z.float()
+
+
 class MonaiPeer(Peer):
     """MONAI's VQVAE."""
 
-    def __init__(self, config: VQVAEModelConfig, decay: float) -> None:
+    def __init__(self, config: VQVAEModelConfig, decay: float, *, exact: bool = True) -> None:
+        """``exact``: quantize in float32 whatever autocast says; else as the package comes."""
         super().__init__()
+        self.exact = exact
         from monai.networks.nets.vqvae import VQVAE
 
         self.downsample = config.downsample
@@ -71,7 +84,8 @@ class MonaiPeer(Peer):
     def quantized(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``VQVAE.forward``, with the codes beside."""
         z = self.encoder(images)
-        z_q, loss, codes = self.net.quantizer.quantizer(z)
+        with in_float32(z) if self.exact else nullcontext(z) as z:
+            z_q, loss, codes = self.net.quantizer.quantizer(z)
         return self.decoder(z_q), codes, loss
 
 
@@ -98,7 +112,8 @@ class LucidrainsPeer(Peer):
 
     def quantized(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode, quantize as images of features, decode."""
-        z_q, codes, loss = self.quantizer(self.encoder(images))
+        with in_float32(self.encoder(images)) as z:
+            z_q, codes, loss = self.quantizer(z)
         return self.decoder(z_q), codes, loss.sum()
 
 
@@ -110,9 +125,10 @@ PEERS: dict[str, Callable[[VQVAEModelConfig], Peer]] = {
 
 
 def trained_peer(name: str, config: VQVAEConfig, run: Path, *, bf16: bool, compiled: bool) -> LoadedVQVAE:
-    """Train a peer with our settings, or load it from ``run``; ready to be scored."""
-    device, weights = inference_device(), run / "peer.pt"
-    if not weights.is_file():
+    """Train a peer with our settings, or load what these settings trained in ``run``; ready to be scored."""
+    device, weights, said = inference_device(), run / "peer.pt", run / "peer.json"
+    settings = json.dumps({**to_json(config), "output_dir": "", "bf16": bf16, "compiled": compiled}, sort_keys=True)
+    if not (said.is_file() and said.read_text() == settings):
         torch.manual_seed(config.seed)
         model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)
         if compiled:
@@ -120,7 +136,9 @@ def trained_peer(name: str, config: VQVAEConfig, run: Path, *, bf16: bool, compi
             model.decoder.compile(dynamic=False)
         fit(model, config, device, bf16=bf16, label=run.name)
         run.mkdir(parents=True, exist_ok=True)
+        said.unlink(missing_ok=True)
         torch.save(model.state_dict(), weights)
+        said.write_text(settings)
     model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)  # uncompiled: other sizes come
     model.load_state_dict(torch.load(weights, weights_only=True))
     return LoadedVQVAE(model.eval().requires_grad_(False), device, config.model, description(config))  # type: ignore[arg-type]
@@ -133,13 +151,20 @@ def description(config: VQVAEConfig) -> dict[str, Any]:
     return {"data_digest": SliceReader(config.data.path).digest, "run_id": "peer", "weights_sha256": "0" * 64}
 
 
+def peer_optimizer(model: nn.Module, config: VQVAEConfig) -> torch.optim.Optimizer:
+    """Ours: the usual second moment lets the loss leap at the preset's learning rate."""
+    return torch.optim.AdamW(
+        model.parameters(), lr=config.optim.lr, betas=config.optim.betas, weight_decay=config.optim.weight_decay
+    )
+
+
 def fit(model: Peer, config: VQVAEConfig, device: torch.device, *, bf16: bool, label: str) -> None:
     """The suite's training step, without what is ours in it."""
     slices = TrainingSlices(
         config.data.path, config.data, seed=config.seed,
         batch_size=config.schedule.batch_size, rank=0, share=config.schedule.batch_size,
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay)
+    optimizer = peer_optimizer(model, config)
     steps = range(config.schedule.steps)
     model.train()
     for step in progress(steps, total=len(steps), label=label):

@@ -166,17 +166,32 @@ def comparison(rows: dict[str, Any]) -> str:
     if "ours" not in rows:
         return "ours is not measured yet\n"
     lines = []
-    for name, row in rows.items():
-        if name == "ours":
-            continue
-        cells: list[object] = [name]
-        for quality in QUALITIES:
-            ours, other = (curve(one["points"], quality) for one in (rows["ours"], row))
-            rate = bd_rate(ours, other)
-            cells += [None if rate is None else f"{100 * rate:+.0f} %", gains(ours, other)]
-        lines.append(cells)
-    head = ["ours against", "BD-rate (foreground SSIM)", "at equal rate", "BD-rate (PSNR)", "at equal rate"]
+    for factor, mine in by_downsample(rows["ours"]["points"]).items():
+        for name, row in rows.items():
+            theirs = row["points"] if name in CODECS else by_downsample(row["points"]).get(factor)
+            if name == "ours" or not theirs:
+                continue
+            cells: list[object] = [factor, name]
+            for quality in QUALITIES:
+                ours, other = curve(mine, quality), curve(theirs, quality)
+                rate = bd_rate(ours, other)
+                cells += [None if rate is None else f"{100 * rate:+.0f} %", gains(ours, other)]
+            lines.append(cells)
+    head = [
+        "downsample",
+        "ours against",
+        "BD-rate (foreground SSIM)",
+        "at equal rate",
+        "BD-rate (PSNR)",
+        "at equal rate",
+    ]
     return markdown(head, lines)
+
+
+def by_downsample(found: Sequence[dict[str, Any]]) -> dict[int | None, list[dict[str, Any]]]:
+    """Points by the networks' downsampling: between two of them lies nothing that could be trained."""
+    factors = sorted({p.get("downsample") for p in found}, key=str)
+    return {factor: [p for p in found if p.get("downsample") == factor] for factor in factors}
 
 
 def curve(found: Sequence[dict[str, Any]], quality: str) -> Curve:

@@ -1,6 +1,7 @@
 """What the benchmarks of quality share: commands of the suite that are not repeated, figures over seeds, results.
 
-A training or evaluation that exists is not made again, so every script goes on where it stopped.
+A training or evaluation that exists is not made again, so every script goes on where it stopped. One of another length
+or of other weights is no such: it is made anew.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, provenance
+from data_tools.slicefile import SliceReader
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["vqvae_dist.training.vqvae", "vqvae_dist.training.pixelcnn"])
@@ -64,11 +66,19 @@ def train(
 ) -> dict[str, Any]:
     """Train into ``run``, or go on with it, or leave it as it is if completed; return its summary.
 
-    The suite itself says which: it refuses a run of other settings, and extends one of fewer steps.
+    The suite itself says which, and refuses a run of other settings. It would extend one of fewer steps, whose
+    milestones stay where they were: such a one is put aside.
     """
     settings = {"tracking.mode": "disabled", **settings}
-    command(stage, "--preset", preset, "--output-dir", run, *flags(settings), builder=builder)
+    words = ["--fresh"] if planned_steps(run) not in (None, settings.get("schedule.steps")) else []
+    command(stage, "--preset", preset, "--output-dir", run, *flags(settings), *words, builder=builder)
     return dict(json.loads((run / "summary.json").read_text()))
+
+
+def planned_steps(run: Path) -> int | None:
+    """``schedule.steps`` of the run that there is; None for none."""
+    file = run / "config.json"
+    return json.loads(file.read_text())["settings"]["schedule"]["steps"] if file.is_file() else None
 
 
 def evaluate(
@@ -80,14 +90,17 @@ def evaluate(
     reference_draws: int = 5,
     builder: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """The metrics.json of a run on a split, made if its weights were not scored yet; test is looked at once a model."""
+    """The metrics.json of a run on a split, made if this was not scored yet; test is looked at once a model."""
     output = run / f"evaluate-{'prior-' if pixelcnn else ''}{split}"
-    file = output / "metrics.json"
-    weights = json.loads((run / "model" / "config.json").read_text())["weights_sha256"]
-    if not file.is_file() or json.loads(file.read_text())["model"]["weights_sha256"] != weights:
+    file, said = output / "metrics.json", output.with_suffix(".asked.json")
+    models = [json.loads((one / "model" / "config.json").read_text()) for one in (run, pixelcnn) if one]
+    asked = [SliceReader(data).digest, reference_draws, *(model["weights_sha256"] for model in models)]
+    if not (file.is_file() and said.is_file() and json.loads(said.read_text()) == asked):
+        said.unlink(missing_ok=True)
         prior = ["--pixelcnn", pixelcnn, "--reference-draws", reference_draws] if pixelcnn else []
         words = ["--run", run, "--data", data, "--split", split, "--output", output, "--overwrite", *prior]
         command("evaluate", *words, builder=builder)
+        said.write_text(json.dumps(asked))
     return dict(json.loads(file.read_text()))
 
 

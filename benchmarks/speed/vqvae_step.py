@@ -50,7 +50,7 @@ def rows(options: Options) -> list[Row]:
 
     def monai(bf16: bool, *, compiled: bool = False, channels_last: bool = False) -> float:
         torch.manual_seed(0)
-        model = MonaiPeer(stage.config.model, 0.5).to(device)
+        model = MonaiPeer(stage.config.model, 0.5, exact=False).to(device)
         if channels_last:
             model = model.to(memory_format=torch.channels_last)
         if compiled:

@@ -31,10 +31,31 @@ def test_curves_that_share_no_quality_have_no_bd_rate() -> None:
     assert bd_rate(CURVE, CURVE[:1]) is None
 
 
+def test_bd_rate_stands_on_points_that_were_measured() -> None:
+    between = [(0.25, 0.91), (0.3, 0.92)]  # qualities between two neighbours of CURVE
+    assert bd_rate(CURVE, between) is None
+    assert bd_rate(between, CURVE) is None
+    assert bd_rate([*CURVE, (0.26, 0.912), (0.28, 0.918)], between) is not None
+
+
+def test_curves_are_compared_at_equal_downsampling() -> None:
+    def points(rates: list[tuple[float, float]], factor: int) -> list[dict[str, float]]:
+        return [
+            {"K": 2, "downsample": factor, "bpp": bpp, "ssim_foreground": quality, "psnr": quality}
+            for bpp, quality in rates
+        ]
+
+    better = [(rate / 2, quality) for rate, quality in CURVE]
+    rows = {"ours": {"points": [*points(better, 4), *points(CURVE, 8)]}, "lucidrains": {"points": points(CURVE, 4)}}
+    lines = rate_distortion.comparison(rows).splitlines()[2:]
+    assert [line.split(" | ")[:3] for line in lines] == [["| 4", "lucidrains", "-50 %"]]
+
+
 def test_quality_at_a_rate_lies_on_the_curve() -> None:
     assert quality_at(CURVE, 0.2) == pytest.approx(0.9)
     assert 0.9 < (quality_at(CURVE, 0.3) or 0) < 0.95
     assert quality_at(CURVE, 0.9) is None
+    assert quality_at([*CURVE, (1.6, 0.9)], 1.6) == pytest.approx(0.9), "a curve may fall"
     assert front([(1, 2), (1, 3), (2, 1)]) == [(1, 3)]
 
 
