@@ -33,13 +33,15 @@ def slices_trained_on(run: Path, vqvae: LoadedVQVAE, reader: SliceReader, split:
 def warn_unless_held_out(
     run: Path, vqvae: LoadedVQVAE, reader: SliceReader, split: str, trained_on: int | None
 ) -> None:
-    """Say aloud, in a line, where a split is of another file than was trained on, so that it holds nothing out."""
-    if split == "all" or reader.digest == vqvae.description.get("data_digest"):
+    """Say aloud, in a line, where a split that is not asked for as one that was trained on holds nothing out."""
+    same = reader.digest == vqvae.description.get("data_digest")
+    if split == "all" or (same and (split == "train" or not trained_on)):
         return
-    told = f"{reader.path}: not the file that {run} was trained on"
+    told = str(reader.path) if same else f"{reader.path}: not the file that {run} was trained on"
     if trained_on:
         total = sum(len(reader.rows(group.name, split)) for group in reader.groups)
-        warn(f"{told}, and {trained_on} of the {total} slices of its split {split} were trained on")
+        found = f"{trained_on} of the {total} slices of its split {split} were trained on"
+        warn(f"{told}: {found} (data.train_split of {run})" if same else f"{told}, and {found}")
     else:
         warn(f"{told}; subjects of its split {split} may have been trained on")
 

@@ -38,6 +38,9 @@ def new_identity(
     for milestone in config.optim.milestones:
         if milestone >= config.schedule.steps:  # a share never is
             warn(f"optim.milestones {milestone} is not reached in schedule.steps {config.schedule.steps}")
+    trained, validated = (flatten(config)[f"data.{name}_split"] for name in ("train", "validate"))
+    if trained in ("all", validated):
+        warn(f"data.train_split {trained} holds data.validate_split {validated}: what is trained on chooses the best")
     return {
         "schema": SCHEMA,
         "stage": stage,

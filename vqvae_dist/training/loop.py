@@ -195,9 +195,10 @@ class Loop:
             self.tracker.summarise(write_summary(self.config, self.session, self.progress, state))
 
     def show(self, values: dict[str, Any]) -> None:
-        """A progress line every ten seconds or so, and at the last step."""
+        """A progress line every ten seconds or so, at each validation and at the last step."""
         now, step, steps = time.monotonic(), self.progress.step, self.config.schedule.steps
-        if now - self.said < SAY_EVERY_S and step < steps:
+        scored = any(name.startswith("validate/") for name in values)
+        if now - self.said < SAY_EVERY_S and step < steps and not scored:
             return
         self.said = now
         self.tell(progress_line(self.progress, self.config.schedule, values))

@@ -69,4 +69,7 @@ class Stage(Protocol):
 def check_finite(total: float, step: int, names: list[str]) -> None:
     """Raise CommandError for a loss that is not finite, before it reaches the weights."""
     if not math.isfinite(total):
-        raise CommandError(f"step {step}: the loss is not finite ({total}); slices {', '.join(names)}")
+        raise CommandError(
+            f"step {step}: the loss is not finite ({total}); slices {', '.join(names)}; "
+            "try a smaller optim.lr or a longer optim.warmup, or look at these slices"
+        )

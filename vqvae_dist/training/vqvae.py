@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from data_tools.console import UsageError
+from data_tools.console import UsageError, warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.data.loading import read_ahead
@@ -49,6 +49,9 @@ def train_vqvae(config: VQVAEConfig, *, fresh: bool = False, attempt: Attempt | 
     session = open_session(
         config, stage="train-vqvae", digest=reader.digest, work=work, fresh=fresh, attempt=attempt or Attempt()
     )
+    longest = max((max(reader.group(name).height, reader.group(name).width) for name in used), default=0)
+    if session.owner and crop > longest:
+        warn(f"data.crop {crop} is larger than every slice (at most {longest} pixels a side): whole slices are taken")
     with dropping_damaged(config.data.path, reader.digest):
         return run_stage(config, session, lambda opened: VQVAEStage(config, opened))
 

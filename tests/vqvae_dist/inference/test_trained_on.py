@@ -24,9 +24,9 @@ OTHERWISE = ("test", "test", "test", "train", "validate", "train", "test")
 """Of the test slices here, those of three subjects were trained on."""
 
 
-def configured(run: Path, stage: str, digest: str, path: Path) -> Path:
+def configured(run: Path, stage: str, digest: str, path: Path, train_split: str = "train") -> Path:
     """Give a run the config.json that training writes."""
-    data = {"path": str(path), "train_split": "train"}
+    data = {"path": str(path), "train_split": train_split}
     identity = {"schema": SCHEMA, "stage": stage, "run_id": run.name, "fingerprint": "0" * 64, "data_digest": digest}
     more: dict[str, Any] = {"generation": 0, "settings": {"data": data}, "resolved": {}, "attempts": []}
     write_sealed(RunFolder(run).config_file, {**identity, **more})
@@ -52,6 +52,19 @@ def test_the_file_that_was_trained_on_needs_no_word(
     metrics, _ = run_evaluate(run, data, tmp_path / "out")
     assert warnings(capsys) == []
     assert metrics["data"]["slices_trained_on"] == 0
+
+
+@pytest.mark.parametrize("trained_split", ["test", "all"])
+def test_a_split_that_was_trained_on_itself_is_told(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], trained_split: str
+) -> None:
+    run, data = trained
+    configured(run, "train-vqvae", SliceReader(data).digest, data, train_split=trained_split)
+    run_evaluate(run, data, tmp_path / "out")
+    (said,) = warnings(capsys)
+    assert said.endswith(f"6 of the 6 slices of its split test were trained on (data.train_split of {run})")
+    run_evaluate(run, data, tmp_path / "all", split="all")
+    assert warnings(capsys) == []
 
 
 def test_slices_that_were_packed_again_and_trained_on_are_counted(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainings import outcome, worst_difference
+from tests.trainings import Settings, outcome, worst_difference
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.code_version import code_version
 from vqvae_dist.config_io import changed_settings
@@ -196,10 +196,33 @@ def test_without_validation_slices_the_last_step_is_best(tmp_path: Path) -> None
     assert summary["best"] == {"metric": "validate/ssim_foreground", "value": None, "step": 10}
 
 
-def test_unreachable_milestone_is_a_warning(trainer: Trainer) -> None:
-    ended = trainer({"optim.milestones": [3, 100]})
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"optim.milestones": [3, 100]}, "optim.milestones 100 is not reached in schedule.steps 8"),
+        (
+            {"data.train_split": "all"},
+            "data.train_split all holds data.validate_split validate: what is trained on chooses the best",
+        ),
+        (
+            {"data.crop": 44},
+            "data.crop 44 is larger than every slice (at most 40 pixels a side): whole slices are taken",
+        ),
+    ],
+)
+def test_settings_that_can_hardly_be_meant_are_warned_of(trainer: Trainer, changes: Settings, said: str) -> None:
+    ended = trainer(changes)
     assert ended.status == 0
-    assert "warning: optim.milestones 100 is not reached in schedule.steps 8" in ended.text
+    assert f"warning: {said}" in ended.text
+
+
+def test_settings_that_are_meant_are_not(trainer: Trainer) -> None:
+    assert "warning" not in trainer({"data.crop": 40}).text
+
+
+def test_every_validation_has_its_line(trainer: Trainer) -> None:
+    lines = trainer({"schedule.validate_every": 2, "model.quantizer.init_after": 1}).text.splitlines()
+    assert [line.split()[1] for line in lines if "ssim_foreground" in line] == ["2/8", "4/8", "6/8", "8/8"]
 
 
 def test_changed_settings_take_resolved_milestones_for_the_shares_they_were() -> None:
