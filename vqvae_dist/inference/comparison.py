@@ -86,7 +86,7 @@ class Comparison:
             "one_head": float(found.anatomy[:, Anatomy._fields.index("one_head")].mean()),
             "spectrum_db": spectrum_distance(real.spectrum, found.spectrum),
             "coverage": coverage(*pair) if pair else None,
-            "kid": kernel_distance(*pair) if pair else None,
+            "kid": kernel_distance(*pair, torch.from_numpy(self.places)) if pair else None,
         }
 
     def scores(self, images: Tensor) -> dict[str, Any]:

@@ -48,16 +48,35 @@ def test_other_subjects_cover_and_copies_of_one_do_not(net: FeatureNet) -> None:
     assert covered[0] > 0.7
     assert covered[0] > covered[1] + 0.2
     assert covered[2] < 0.2
-    distances = [kernel_distance(real, found) or 0.0 for found in (other, one, noise)]
-    assert distances[0] < distances[1] / 3  # unbiased, so it may fall below zero
+    places = torch.arange(3).repeat(12)
+    distances = [kernel_distance(real, found, places) or 0.0 for found in (other, one, noise)]
+    assert distances[0] < distances[1] / 3  # it has no bias, so it may fall below zero
     assert abs(distances[0]) < distances[2] / 10
 
 
-def test_kernel_distance_has_no_bias() -> None:
+@pytest.mark.parametrize("places", [torch.zeros(40, dtype=torch.int64), torch.arange(5).repeat(8)], ids=["one", "five"])
+def test_kernel_distance_has_no_bias(places: Tensor) -> None:
     torch.manual_seed(0)
-    found = [kernel_distance(torch.randn(40, 8) / 3, torch.randn(40, 8) / 3) or 0.0 for _ in range(200)]
+    at = torch.randn(5, 8)[places]  # slices of a place look alike
+
+    def drawn() -> Tensor:
+        return at + torch.randn(40, 8) / 3
+
+    found = [kernel_distance(drawn(), drawn(), places) or 0.0 for _ in range(200)]
     assert abs(np.mean(found)) < 3 * np.std(found) / 200**0.5
     assert min(found) < 0
+
+
+def test_kernel_distance_of_one_place_is_that_over_pairs_of_slices() -> None:
+    x, y = torch.randn(6, 8), torch.randn(6, 8) + 1
+    places = torch.tensor([0, 0, 0, 0, 0, 7])  # the last is alone
+
+    def mean(a: Tensor, b: Tensor) -> Tensor:
+        kernel = (a[:5] @ b[:5].T + 1) ** 3
+        return kernel[~torch.eye(5, dtype=torch.bool)].mean() if a is b else kernel.mean()
+
+    wanted = 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    assert kernel_distance(x, y, places) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_equal_slices_and_seed_give_equal_nets_and_chance_is_left_alone() -> None:
@@ -70,7 +89,7 @@ def test_equal_slices_and_seed_give_equal_nets_and_chance_is_left_alone() -> Non
 
 def test_too_few_slices_have_no_figure() -> None:
     assert coverage(torch.rand(5, 8), torch.rand(9, 8)) is None
-    assert kernel_distance(torch.rand(1, 8), torch.rand(9, 8)) is None
+    assert kernel_distance(torch.rand(3, 8), torch.rand(3, 8), torch.arange(3)) is None
 
 
 def test_slices_are_averaged_down() -> None:
