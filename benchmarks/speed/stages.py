@@ -22,7 +22,7 @@ PAPER = {
     "model.hidden": 128, "model.residual_layers": 2, "model.residual_hidden": 32,
     "model.codebook_size": 512, "model.code_dim": 64, "model.downsample": 4,
 }  # fmt: skip
-"""The networks that every side of the comparison of training steps has."""
+"""The widths and numbers of layers that every side of the comparison of training steps has."""
 
 
 def phantoms(work: Path, *, subjects: int, slices: int, size: int) -> Path:
