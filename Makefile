@@ -1,6 +1,6 @@
 # make demo [DATA=folder]   the whole job on phantom slices, or on your own
 # make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
-# make test-lowest          the fast tests with the lowest versions that setup.cfg allows, in a virtual environment of its own
+# make test-lowest          the fast tests with the lowest minor versions that setup.cfg allows, in a virtual environment of its own
 #                           [LOWEST_TESTS="files"  some of them]
 # make coverage             lines that the tests reach, without clusters, kills and the demo; fails below 90 %
 # make lint                 formatting, types, import contracts
