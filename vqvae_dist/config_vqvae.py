@@ -122,8 +122,9 @@ class VQVAEModelConfig:
 
 @config
 class LossConfig:
-    """Weights of the reconstruction terms, each that of a function of its name in ``training/loss_terms.py``."""
+    """Weights of the terms of the reconstruction loss."""
 
+    # Each is that of the function of its name in ``training/loss_terms.py``.
     mse: float = 1.0
     """Mean squared error."""
 
