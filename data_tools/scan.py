@@ -10,7 +10,7 @@ from pathlib import Path
 from data_tools.catalog import Catalog
 from data_tools.console import UsageError
 from data_tools.export import is_table
-from data_tools.readers.formats import HEAD, UNKNOWN, promised, sniff
+from data_tools.readers.formats import HEAD, promised, sniff, unknown
 from data_tools.staging import STAGING
 from data_tools.subjects import volume_of
 
@@ -91,7 +91,7 @@ def _scan_file(base: Path, path: str, catalog: Catalog, skip: Skip) -> None:
     except OSError as error:
         return skip(path, error.strerror or str(error))
     if is_dicom is None:
-        return skip(path, "empty" if not status.st_size else UNKNOWN)
+        return skip(path, "empty" if not status.st_size else unknown())
     if any(part.lower().startswith("keras_png_slices_seg_") for part in path.split("/")[:-1]):
         return skip(path, "a segmentation of OASIS, not an image")
     volume, number = (path, None) if is_dicom else volume_of(path)

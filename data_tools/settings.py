@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from data_tools.choices import Axis, Compression, Window, can_scale
+from data_tools.readers.formats import labels
 
 MAX_PHANTOM_SIDE = 4096
 """Of a phantom's slice: drawing it takes some gigabytes."""
@@ -47,7 +48,7 @@ class PhantomSettings:
 
 @dataclass(frozen=True)
 class PackSettings:
-    """Pack slices (PNG, JPEG, TIFF, BMP, NIfTI, DICOM, also mixed) into one HDF5 file."""
+    """Pack slices of the formats that are read, also mixed, into one HDF5 file."""
 
     src: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC...", help_behavior_hint="(required)")]
     """Folders or files to pack. Folders named train, val, validate, validation or test give the splits, as do
@@ -117,6 +118,9 @@ class PackSettings:
         output = self.output
         return output.with_name(f"{output.stem if output.suffix in HDF5_SUFFIXES else output.name}.report.json")
 
+
+# What --help says first; a docstring proper cannot take its words from elsewhere.
+PackSettings.__doc__ = f"Pack slices ({labels()}, also mixed) into one HDF5 file."
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_tools.console import CommandError, UsageError, one_line
+from data_tools.readers.formats import without_suffixes
 
 KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
 """OASIS's ``case_001`` and BIDS's ``sub-01``, in the file's name or else in a folder's."""
@@ -19,7 +20,6 @@ KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
 TABLE_RULE, PATTERN_RULE, FILE_RULE = "subjects file", "subject pattern", "file name"
 
 _SLICE_NUMBER = re.compile(r"(?:^|[_-])slice[_-]?(\d+)", re.IGNORECASE)
-_SUFFIXES = re.compile(r"(\.(nii|gz|png|jpe?g|tiff?|bmp|dcm|ima))+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def stem(path: str) -> str:
     Where nothing is left (``p1/slice_3.png``) it is the folder's name: the slices of a folder belong together.
     """
     folder, _, name = path.rpartition("/")
-    short = _SLICE_NUMBER.sub("", _SUFFIXES.sub("", name))
+    short = _SLICE_NUMBER.sub("", without_suffixes(name))
     return short or folder.rpartition("/")[2] or name
 
 

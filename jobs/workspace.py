@@ -12,6 +12,8 @@ from typing import Any
 from data_tools.console import CommandError, say
 from jobs.folder import Plan, SweepFolder, read_member_settings
 from jobs.sync import connect
+from vqvae_dist.config_pixelcnn import PIXELCNN_METRICS
+from vqvae_dist.config_vqvae import VQVAE_METRICS
 from vqvae_dist.files import write_json
 from vqvae_dist.json_files import read_json
 from vqvae_dist.wandb_server import ServerError
@@ -21,10 +23,10 @@ CURVES = ("train/loss", "train/reconstruction", "validate/perplexity", "train/sl
 
 PRIOR_CURVES = ("train/loss", "train/slices_per_second")
 
-CODEBOOK = (
-    "train/codes_used_epoch", "train/codes_dead", "train/quantization_error",
-    "validate/perplexity_foreground", "validate/black_error",
-)  # fmt: skip
+VALIDATED = {"train-vqvae": VQVAE_METRICS, "train-pixelcnn": PIXELCNN_METRICS}
+"""What validations measure; those that stand with the curves are not drawn again."""
+
+CODEBOOK = ("train/codes_used_epoch", "train/codes_dead", "train/quantization_error")
 """Whether the codes are used; only where a VQ-VAE is trained."""
 
 PICTURES = {
@@ -79,6 +81,7 @@ def build_workspace(plan: Plan, *, entity: str, project: str) -> Any:
         sections=[
             ws.Section(name="Which settings are best", is_open=True, panels=score_panels(panels, plan, axes)),
             ws.Section(name="Curves", is_open=True, panels=curve_panels(panels, plan, axes)),
+            ws.Section(name="Validation", is_open=False, panels=validation_panels(panels, plan)),
             *codebook_section(panels, ws, plan),
             ws.Section(name="Pictures", is_open=True, panels=[panels.MediaBrowser(media_keys=PICTURES[plan.stage])]),
         ],
@@ -132,6 +135,12 @@ def curve_panels(panels: Any, plan: Plan, axes: dict[str, bool]) -> list[Any]:
     ]
     curves = CURVES if plan.stage == "train-vqvae" else PRIOR_CURVES
     return [*grouped, *(panels.LinePlot(x="global_step", y=[key], title=key) for key in curves)]
+
+
+def validation_panels(panels: Any, plan: Plan) -> list[Any]:
+    """What validations measured of each member."""
+    keys = [f"validate/{name}" for name in VALIDATED[plan.stage]]
+    return [panels.LinePlot(x="global_step", y=[key], title=key) for key in keys if key not in CURVES]
 
 
 def codebook_section(panels: Any, ws: Any, plan: Plan) -> list[Any]:

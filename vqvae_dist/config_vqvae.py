@@ -36,7 +36,10 @@ VQVAE_METRICS: Mapping[str, Best] = {
     "perplexity_foreground": "max",
     "background_codes": "min",
 }
-"""What a validation measures, under ``validate/``, and which values are the best."""
+"""What a validation measures, under ``validate/``, and which values are the best.
+
+Each is a figure of a slice (``metrics.image.FIGURES``) or of the codebook's use (``metrics.codebook.CodebookUse``).
+"""
 
 
 @config

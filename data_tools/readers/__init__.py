@@ -1,1 +1,1 @@
-"""From a file's bytes to slices with their raw stored values: images, NIfTI, DICOM."""
+"""From a file's bytes to slices with their raw stored values, by the reader of its format."""

@@ -1,16 +1,20 @@
-"""The formats that are read: how a file of each begins, and its reader. A further one is a module here and an entry."""
+"""The formats that are read: how a file of each begins, and its reader. A further one is a module here and an entry.
+
+Light, as the command line names them: numpy is imported with a reader.
+"""
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from data_tools.choices import Axis
-from data_tools.readers.slice import UnreadableError, Volume
 
-UNKNOWN = "not an image, NIfTI or DICOM file"
-"""Said of what is none of them."""
+if TYPE_CHECKING:
+    from data_tools.readers.slice import Volume
 
 HEAD = 540
 """How many of its first bytes tell what a file is."""
@@ -19,11 +23,17 @@ HEAD = 540
 class Format(NamedTuple):
     """A kind of file."""
 
+    label: str
+    """What it is called in messages and ``--help``; several names with commas."""
+
     begins: Callable[[bytes], bool]
     """Whether the first ``HEAD`` bytes are those of such a file; its name is not believed."""
 
     suffixes: tuple[str, ...]
-    """Names that promise one where the first bytes do not tell: a worker says what is wrong with such a file."""
+    """Names that promise one where the first bytes do not tell: a worker says what is wrong with such a file.
+
+    They are no part of a subject's name.
+    """
 
     read: Callable[[bytes, Axis, int], Volume]
     """Reads one: its content, the plane of the slices, the number of the volume. Its library is imported here first."""
@@ -60,6 +70,7 @@ def _read_nifti(data: bytes, axis: Axis, volume: int) -> Volume:
 
 def _read_dicom(data: bytes, axis: Axis, volume: int) -> Volume:
     from data_tools.readers.dicom import read_series
+    from data_tools.readers.slice import UnreadableError
 
     series = read_series([data])
     if series.unreadable:
@@ -68,13 +79,26 @@ def _read_dicom(data: bytes, axis: Axis, volume: int) -> Volume:
 
 
 FORMATS = {
-    "dicom": Format(_begins_dicom, (".dcm", ".ima"), _read_dicom),
+    "dicom": Format("DICOM", _begins_dicom, (".dcm", ".ima"), _read_dicom),
     "image": Format(
-        lambda head: head.startswith(_IMAGE_MAGIC), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), _read_image
+        "PNG, JPEG, TIFF, BMP",
+        lambda head: head.startswith(_IMAGE_MAGIC),
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+        _read_image,
     ),
-    "nifti": Format(_begins_nifti, (".nii", ".nii.gz"), _read_nifti),
+    "nifti": Format("NIfTI", _begins_nifti, (".nii", ".nii.gz"), _read_nifti),
 }
 """By name. DICOM has more places, as its files are a volume together: ``scan`` notes them, ``decode`` reads series."""
+
+
+def labels() -> str:
+    """What the formats are called, with commas."""
+    return ", ".join(kind.label for kind in FORMATS.values())
+
+
+def unknown() -> str:
+    """Say of a file that it is none of them."""
+    return f"none of {labels()}"
 
 
 def sniff(head: bytes) -> str | None:
@@ -88,9 +112,23 @@ def promised(name: str) -> str | None:
     return next((format_name for format_name, kind in FORMATS.items() if lower.endswith(kind.suffixes)), None)
 
 
+def without_suffixes(name: str) -> str:
+    """Return a file's name without all that the formats end theirs with: ``scan.nii.png`` -> ``scan``."""
+    return _endings(tuple(kind.suffixes for kind in FORMATS.values())).sub("", name)
+
+
+@cache
+def _endings(suffixes: tuple[tuple[str, ...], ...]) -> re.Pattern[str]:
+    """One or more parts of ``suffixes`` at the end of a name; of .nii.gz also .gz alone."""
+    parts = sorted({re.escape(part) for some in suffixes for suffix in some for part in suffix[1:].split(".")})
+    return re.compile(rf"(\.({'|'.join(parts)}))+$", re.IGNORECASE)
+
+
 def read_file(data: bytes, *, axis: Axis, volume: int) -> Volume:
     """Read the content of a file by what it is; UnreadableError says why it gives no slice."""
+    from data_tools.readers.slice import UnreadableError
+
     name = sniff(data[:HEAD])
     if name is None:
-        raise UnreadableError(UNKNOWN if data else "empty")
+        raise UnreadableError(unknown() if data else "empty")
     return FORMATS[name].read(data, axis, volume)

@@ -115,9 +115,10 @@ def test_monai_s_vqvae_is_measured_as_ours(heads: Path, tmp_path: Path) -> None:
 
 
 def test_mean_of_a_figure_leaves_out_slices_without_it() -> None:
+    absent = SliceScores(*[None] * len(SliceScores._fields))
     rows = [
-        SliceScores(0.5, None, None, 0.0, None, 0.0, False),
-        SliceScores(0.7, 0.4, 30.0, 0.001, 0.002, 0.001, False),
+        absent._replace(ssim=0.5, mse=0.0),
+        absent._replace(ssim=0.7, ssim_foreground=0.4, mse=0.001),
     ]
     assert mean_of(rows, "ssim") == pytest.approx(0.6)
     assert mean_of(rows, "ssim_foreground") == 0.4

@@ -93,7 +93,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "cut.png": (encoded(brain())[:-20], "truncated PNG"),
     "huge.png": (png(HUGE, HUGE, 8, 0, b"\0"), "larger than the limit of 67108864 pixels"),
     "cut.jpg": (encoded(brain(64, 64), "jpeg")[:900], "truncated"),
-    "text.nii": (b"hello" * 200, "not an image, NIfTI or DICOM file"),
+    "text.nii": (b"hello" * 200, "none of DICOM, PNG, JPEG, TIFF, BMP, NIfTI"),
     "report.png": (without_pixels(), "DICOM without pixels"),
     "colour.png": (encoded(np.stack([brain(seed=n) for n in range(3)], -1)), "it is in colour"),
     "pages.tif": (tiff(9000, 1), "a TIFF of more than 8192 pages"),

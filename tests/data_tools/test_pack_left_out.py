@@ -18,7 +18,7 @@ def test_every_skipped_file_is_one_whole_line_on_stderr(
     (folder / ("x" * 200 + "\n[red].png")).write_bytes(b"nothing")
     with pack_here(folder):
         pass
-    assert "x" * 200 + "\\n[red].png: not an image, NIfTI or DICOM file\n" in capsys.readouterr().err
+    assert "x" * 200 + "\\n[red].png: none of DICOM, PNG, JPEG, TIFF, BMP, NIfTI\n" in capsys.readouterr().err
 
 
 def test_links_are_followed_once_and_loops_are_named(save: Save, pack_here: Pack, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_table_of_another_kind_is_named_whatever_its_name(save: Save, pack_her
     folder = save("a.png", brain())
     (folder / "slices.csv").write_text("name,age\n")
     with pack_here(folder) as reader:
-        assert report(reader) == {"slices.csv": "not an image, NIfTI or DICOM file"}
+        assert report(reader) == {"slices.csv": "none of DICOM, PNG, JPEG, TIFF, BMP, NIfTI"}
 
 
 def test_volumes_of_a_series_that_are_not_packed_are_named_and_counted(

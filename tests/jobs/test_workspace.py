@@ -21,6 +21,8 @@ from tests.wandb_server.client import REPOSITORY, clean_environment
 from tests.wandb_server.store import StoredRun
 from tests.wandb_server.workspace_page import workspace_page
 from vqvae_dist.config_io import flatten
+from vqvae_dist.config_pixelcnn import PIXELCNN_METRICS
+from vqvae_dist.config_vqvae import VQVAE_METRICS
 
 pytest.importorskip("wandb_workspaces", reason="needs the extra: pip install wandb-workspaces")
 
@@ -116,6 +118,14 @@ def test_lowest_comes_first_where_low_is_good() -> None:
     spec = spec_of(make_plan("train-pixelcnn", "min validate/bits_per_code"))
     assert spec["section"]["runSets"][0]["sort"]["keys"][0]["ascending"] is True
     assert not [name for name in names_in(spec)[2] if "perplexity" in name]
+
+
+def test_all_that_a_validation_measures_is_drawn() -> None:
+    for plan, measured in (
+        (make_plan(), VQVAE_METRICS),
+        (make_plan("train-pixelcnn", "min validate/bits_per_code"), PIXELCNN_METRICS),
+    ):
+        assert {f"validate/{name}" for name in measured} <= names_in(spec_of(plan))[2]
 
 
 def test_settings_that_span_decades_get_a_logarithmic_axis() -> None:

@@ -8,12 +8,11 @@ from typing import get_args
 import pytest
 import torch
 
+from tests.vqvae_dist.layers import size_for
 from vqvae_dist.config import QuantizerConfig, VQVAEModelConfig
 from vqvae_dist.config_quantizer import QUANTIZERS, Kind, QuantizerKind
 from vqvae_dist.models.build import build_quantizer
 from vqvae_dist.models.quantizer import Quantizer
-
-SIZE = {"codebook_size": 64, "code_dim": 3}
 
 
 class Halves(Quantizer):
@@ -28,9 +27,10 @@ def test_the_table_has_the_kinds_that_settings_may_name() -> None:
 
 @pytest.mark.parametrize("kind", QUANTIZERS)
 def test_a_kind_is_built_by_its_settings(kind: Kind) -> None:
-    quantizer = build_quantizer(VQVAEModelConfig(quantizer=QuantizerConfig(kind=kind, init="normal"), **SIZE))
-    assert (quantizer.kind, quantizer.K, quantizer.D) == (kind, 64, 3)
-    assert quantizer(torch.randn(1, 3, 4, 4)).codes.shape == (1, 4, 4)
+    config = VQVAEModelConfig(quantizer=QuantizerConfig(kind=kind, init="normal"), **size_for(kind))
+    quantizer = build_quantizer(config)
+    assert (quantizer.kind, quantizer.K, quantizer.D) == (kind, config.codebook_size, config.code_dim)
+    assert quantizer(torch.randn(1, config.code_dim, 4, 4)).codes.shape == (1, 4, 4)
 
 
 def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,4 +42,4 @@ def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(build_quantizer(VQVAEModelConfig(quantizer=chosen, codebook_size=6, code_dim=3)), Halves)
     expected = r"model\.codebook_size must be twice model\.code_dim with model\.quantizer\.kind halves, got 64 with"
     with pytest.raises(ValueError, match=expected):
-        VQVAEModelConfig(quantizer=chosen, **SIZE)
+        VQVAEModelConfig(quantizer=chosen, codebook_size=64, code_dim=3)

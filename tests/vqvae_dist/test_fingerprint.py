@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from tests.vqvae_dist.layers import DIGEST, make
+from tests.vqvae_dist.layers import DIGEST, make, size_for
 from vqvae_dist.config import STAGES, PixelCNNConfig, PixelCNNModelConfig, TrainConfig, VQVAEConfig
 from vqvae_dist.config_io import (
     FREE_KEYS,
-    Layer,
     changed_settings,
-    compose,
     fingerprint,
     flatten,
     nest,
@@ -19,7 +18,8 @@ from vqvae_dist.config_io import (
     to_json,
     younger_settings,
 )
-from vqvae_dist.config_quantizer import CODEBOOK
+from vqvae_dist.config_pixelcnn import PRIORS
+from vqvae_dist.config_quantizer import CODEBOOK, QUANTIZERS
 
 
 def test_free_keys_exist() -> None:
@@ -75,32 +75,51 @@ def test_readable_part_of_the_run_id() -> None:
     assert readable(**{"optim.milestones": [0.5]}) == "lr1e-3_ms1k"
 
 
-def another(value: Any) -> Any:
-    """A value of the same type."""
+KINDS: dict[type[TrainConfig], list[dict[str, Any]]] = {
+    VQVAEConfig: [
+        {"model.quantizer.kind": kind} | {f"model.{name}": number for name, number in size_for(kind).items()}
+        for kind in QUANTIZERS
+    ],
+    PixelCNNConfig: [{"model.kind": kind} for kind in PRIORS],
+}
+"""The settings that choose each kind of quantizer and of prior."""
+
+
+def another(value: Any, allowed: tuple[Any, ...]) -> Any:
+    """A value of the same type, one of ``allowed`` where there are such."""
+    if allowed:
+        return next(other for other in allowed if other != value)
     if isinstance(value, bool):
         return not value
     return f"{value}x" if isinstance(value, str) else value / 2 + 0.1 if isinstance(value, float) else value + 3
 
 
+def choices(kind: type[Any], prefix: str = "") -> dict[str, tuple[Any, ...]]:
+    """The values that settings may have, of those with a ``Literal``."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            found |= choices(hint, f"{prefix}{name}.")
+        elif get_origin(hint) is Literal:
+            found[prefix + name] = get_args(hint)
+    return found
+
+
 @pytest.mark.parametrize("kind", STAGES.values())
 def test_fingerprint_changes_with_every_setting_but_the_free_ones(kind: type[TrainConfig]) -> None:
-    base = fingerprint(kind(), DIGEST)
-    flat = flatten(to_json(kind()))
+    """A setting that the default kind of quantizer or prior does not use is changed with one that does."""
+    allowed = choices(kind)
     other: dict[str, Any] = {
-        "data.train_split": "all", "data.validate_split": "train", "data.preload": "scratch", "data.augment": "flip",
-        "model.norm": "layer", "model.upsample": "nearest", "model.downsample": 8, "model.kernel": 5,
-        "model.dilations": [1], "model.quantizer.kind": "gradient", "model.quantizer.distance": "cosine",
-        "model.quantizer.init": "data", "model.quantizer.gradient": "rotation", "data.crop": 8,
-        "optim.betas": [0.8, 0.9], "optim.milestones": [7], "optim.warmup": 5, "precision.mixed": "bf16",
-        "precision.compile": "on", "tracking.mode": "offline", "tracking.tags": ["x"],
-        "model.kind": "single_stack",
+        "data.train_split": "all", "data.crop": 8, "model.downsample": 8, "model.kernel": 5, "model.dilations": [1],
+        "optim.betas": [0.8, 0.9], "optim.milestones": [7], "optim.warmup": 5, "tracking.tags": ["x"],
         "checkpoint.best_metric": f"min validate/{'mse' if kind is VQVAEConfig else 'bits_per_code'}",
     }  # fmt: skip
-    for key, value in flat.items():
-        changed = other[key] if key in other else another(value)
-        new = compose(kind, Layer("test", nest({key: changed})))
-        assert (fingerprint(new, DIGEST) == base) == (key in FREE_KEYS), key
-    assert fingerprint(kind(), "e" * 64) != base
+    for key, value in flatten(to_json(kind())).items():
+        used_by = next(chosen for chosen in ({}, *KINDS.get(kind, ())) if key not in make(chosen, kind=kind).idle)
+        changed = other[key] if key in other else another(value, allowed.get(key, ()))
+        old, new = make(used_by, kind=kind), make(used_by, {key: changed}, kind=kind)
+        assert (fingerprint(new, DIGEST) == fingerprint(old, DIGEST)) == (key in FREE_KEYS), key
+    assert fingerprint(kind(), "e" * 64) != fingerprint(kind(), DIGEST)
 
 
 def test_a_share_and_the_steps_it_stands_for_are_one_run() -> None:

@@ -25,13 +25,11 @@ from vqvae_dist.inference.reference import Reference, learn_reference
 from vqvae_dist.inference.slices import rows_of_split
 from vqvae_dist.inference.trained_on import slices_trained_on, warn_unless_held_out, warn_unless_held_out_of_prior
 from vqvae_dist.metrics.codebook import codebook_use
-from vqvae_dist.metrics.image import FOREGROUND_THRESHOLD, SliceScores
+from vqvae_dist.metrics.image import FIGURES, FOREGROUND_THRESHOLD, SliceScores
 from vqvae_dist.metrics.interval import Summary, summarise
 from vqvae_dist.metrics.rate import bits_per_pixel, nominal_bits
 
 WRITTEN = ("samples.png", "per_slice.csv", "metrics.json")
-
-SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "mse_foreground", "black_error")
 
 MODELS = ("unigram", "context", "prior")
 """Models that codes are charged under."""
@@ -126,7 +124,7 @@ def summaries(scores: Sequence[SliceScores | None], clusters: np.ndarray[Any, An
     """Summarise each figure over the slices that have it."""
     return {
         name: summarise([None if score is None else getattr(score, name) for score in scores], clusters)
-        for name in SCORES
+        for name in FIGURES
     }
 
 

@@ -52,6 +52,10 @@ class SliceScores(NamedTuple):
     """The head is not in the reconstruction; never True where there is too little foreground to judge."""
 
 
+FIGURES = tuple(name for name in SliceScores._fields if name != "dead")
+"""The figures that are averaged over slices; those that are dead are counted."""
+
+
 def foreground_mask(image: NDArray[np.floating], noisy_air: bool) -> NDArray[np.bool_]:
     """Mark the pixels of the head in an original slice (H, W) on [0, 1].
 
@@ -137,15 +141,20 @@ def _scores(
     reconstruction: NDArray[np.float64],
     mask: NDArray[np.bool_],
 ) -> SliceScores:
-    mse = float(squared_error.mean())
-    psnr = -10 * math.log10(mse) if mse > 0 else None
-    black = original == 0
-    black_error = float(reconstruction[black].mean()) if black.any() else None
-    if np.count_nonzero(mask) < MIN_FOREGROUND_PIXELS:
-        return SliceScores(mean_ssim, None, psnr, mse, None, black_error, dead=False)
-    inside = float(full_map[mask].mean())
-    dead = inside < DEAD_SSIM or bool(reconstruction[mask].mean() < DEAD_INTENSITY * original[mask].mean())
-    return SliceScores(mean_ssim, inside, psnr, mse, float(squared_error[mask].mean()), black_error, dead)
+    mse, black = float(squared_error.mean()), original == 0
+    inside, mse_inside, dead = None, None, False
+    if np.count_nonzero(mask) >= MIN_FOREGROUND_PIXELS:
+        inside, mse_inside = float(full_map[mask].mean()), float(squared_error[mask].mean())
+        dead = inside < DEAD_SSIM or bool(reconstruction[mask].mean() < DEAD_INTENSITY * original[mask].mean())
+    return SliceScores(
+        ssim=mean_ssim,
+        ssim_foreground=inside,
+        psnr=-10 * math.log10(mse) if mse > 0 else None,
+        mse=mse,
+        mse_foreground=mse_inside,
+        black_error=float(reconstruction[black].mean()) if black.any() else None,
+        dead=dead,
+    )
 
 
 def _mirror_borders(x: Tensor) -> Tensor:

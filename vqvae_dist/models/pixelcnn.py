@@ -65,6 +65,9 @@ class GatedLayer(nn.Module):
 class PixelCNN(Prior):
     """The prior: the distribution of each code given the earlier ones in raster order. Any grid shape."""
 
+    gates_per_channel = 4
+    """Gate biases of a layer for each of its channels: a value and an opening, in each of two stacks."""
+
     def __init__(
         self,
         *,
@@ -86,17 +89,18 @@ class PixelCNN(Prior):
         self.codebook_size, self.hidden, self.dropout = codebook_size, hidden, dropout
         self.embedding = nn.Embedding(codebook_size, hidden)
         self.coordinates = Coordinates(hidden) if condition_coordinates else None
-        self.gates = nn.Parameter(torch.zeros(layers * 4 * hidden))  # one row, as biases are: no weight decay
+        gates = self.gates_per_channel * hidden
+        self.gates = nn.Parameter(torch.zeros(layers * gates))  # one row, as biases are: no weight decay
         self.condition_gates = (
             ConditionGates(
-                layers=layers, gates=4 * hidden, hidden=hidden,
+                layers=layers, gates=gates, hidden=hidden,
                 position=condition_position, classes=classes, flipped=condition_flipped,
             )
             if condition_position or classes or condition_flipped
             else None
         )  # fmt: skip
         self.layers = nn.ModuleList(
-            GatedLayer(hidden, kernel=kernel, dilation=dilations[i % len(dilations)]) for i in range(layers)
+            self.layer(kernel=kernel, dilation=dilations[i % len(dilations)]) for i in range(layers)
         )
         self.attention = nn.ModuleDict(
             {str(i): CausalAttention(hidden) for i in range(layers) if attention and (i + 1) % attention == 0}
@@ -121,6 +125,10 @@ class PixelCNN(Prior):
             classes=classes if config.condition_class else 0,
         )
 
+    def layer(self, *, kernel: int, dilation: int) -> nn.Module:
+        """Give an untrained layer; a prior of other layers gives its own, and says their ``gates_per_channel``."""
+        return GatedLayer(self.hidden, kernel=kernel, dilation=dilation)
+
     def forward(self, codes: Tensor, condition: Condition, dropout_masks: Tensor | None = None) -> Tensor:
         """Give the logits (B, K, h, w) of ``codes`` (B, h, w).
 
@@ -142,7 +150,7 @@ class PixelCNN(Prior):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def gate_biases(self, condition: Condition) -> Tensor:
-        """Give the biases of all gates, (B or 1, layers, 4 * hidden): vertical, then horizontal."""
+        """Give the biases of all gates, (B or 1, layers, gates); of two stacks: vertical, then horizontal."""
         biases = self.gates.view(1, len(self.layers), -1)
         return biases if self.condition_gates is None else biases + self.condition_gates(condition)
 

@@ -44,13 +44,14 @@ class MaskedLayer(nn.Module):
 class SingleStack(PixelCNN):
     """The PixelCNN with its two stacks replaced by one."""
 
+    gates_per_channel = 2
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "attention": 0})
-        dilations = options["dilations"]
-        self.layers = nn.ModuleList(
-            MaskedLayer(self.hidden, kernel=options["kernel"], dilation=dilations[i % len(dilations)])
-            for i in range(options["layers"])
-        )
+
+    def layer(self, *, kernel: int, dilation: int) -> nn.Module:
+        """Give an untrained layer of the one stack."""
+        return MaskedLayer(self.hidden, kernel=kernel, dilation=dilation)
 
     def forward(self, codes: Tensor, condition: Condition, dropout_masks: Tensor | None = None) -> Tensor:
         """Give the logits (B, K, h, w) of ``codes`` (B, h, w); ``dropout_masks`` as with two stacks."""
@@ -60,7 +61,7 @@ class SingleStack(PixelCNN):
         x = F.pad(embedded.flatten(2), (1, -1)).view(B, C, h, w)
         if self.coordinates is not None:
             x = x + self.coordinates(h, w)
-        gates = self.gate_biases(condition)[..., : 2 * self.hidden]
+        gates = self.gate_biases(condition)
         for i, layer in enumerate(self.layers):
             kept = None if dropout_masks is None else dropout_masks[:, i, :, None, None].to(x.dtype)
             x = self._run(layer, x, gates[:, i, :, None, None], kept)

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
+from vqvae_dist.config_vqvae import VQVAE_METRICS
 from vqvae_dist.data.slices import split_batches
 from vqvae_dist.metrics.codebook import codebook_use, foreground_cells
-from vqvae_dist.metrics.image import SliceScores, foreground_mask, score_batch
+from vqvae_dist.metrics.image import FIGURES, SliceScores, foreground_mask, score_batch
 from vqvae_dist.models.vqvae import VQVAE
 from vqvae_dist.pictures import Picture, comparison_picture
 from vqvae_dist.training.runtime import Runtime
 
-SCORES = ("ssim", "ssim_foreground", "psnr", "mse", "black_error")
+SCORES = tuple(name for name in FIGURES if name in VQVAE_METRICS)
+"""The figures of a slice that a validation measures."""
 
 BATCH = 8
 """Whole slices scored at once, at most."""
@@ -114,8 +116,5 @@ def means(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> dic
     use = codebook_use(counts[0].astype(np.int64), counts[1].astype(np.int64))
     return {
         **{name: float(total / n) if n else None for name, (total, n) in zip(SCORES, sums, strict=True)},
-        "usage": use.usage,
-        "perplexity": use.perplexity,
-        "perplexity_foreground": use.perplexity_foreground,
-        "background_codes": use.background_codes,
+        **{name: value for name, value in use._asdict().items() if name in VQVAE_METRICS},
     }

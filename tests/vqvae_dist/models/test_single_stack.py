@@ -37,3 +37,14 @@ def test_it_draws_what_its_distribution_says() -> None:
     condition = make_condition(2)
     naive = sample_naively(model, grid=(4, 5), condition=condition, seed=3)
     assert torch.equal(sample(model, grid=(4, 5), condition=condition, seed=3), naive)
+
+
+def test_every_gate_bias_of_the_single_stack_is_used() -> None:
+    torch.manual_seed(0)
+    config = PixelCNNModelConfig(kind="single_stack", layers=3, hidden=8)
+    model = build_pixelcnn(config, codebook_size=7, classes=0).double()
+    model(torch.randint(7, (2, 5, 6)), make_condition(2)).square().sum().backward()
+    gates = model.get_parameter("gates")
+    assert gates.shape == (3 * 2 * 8,)
+    assert gates.grad is not None
+    assert gates.grad.all()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -28,6 +30,16 @@ def test_validation_measures_what_best_metric_may_name(trainer: Trainer) -> None
         "value": min(scores.values()),
         "step": min(scores, key=scores.__getitem__),
     }
+
+
+def test_a_figure_is_validated_once_it_is_named_among_the_metrics() -> None:
+    code = (
+        "from vqvae_dist.config_vqvae import VQVAE_METRICS\n"
+        "VQVAE_METRICS.update(mse_foreground='min', foreground_share='max')\n"
+        "import numpy as np; from vqvae_dist.training.vqvae_validation import SCORES, means\n"
+        "print(sorted(VQVAE_METRICS.keys() ^ means(np.ones((len(SCORES), 2)), np.ones((2, 4))).keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_every_stage_s_default_metric_may_be_named() -> None:
