@@ -166,8 +166,26 @@ def sync(sweep: SweepName, /, *, root: Path = ROOT, live: bool = False) -> int:
     """
     from jobs.sync import sync as upload
 
-    alone = (Path(sweep) / "wandb").is_dir()
-    return upload(Path(sweep) if alone else find_sweep(sweep, root).path, live=live)
+    return upload(_sweep_or_run(sweep, root), live=live)
+
+
+def dashboard(sweep: SweepName, /, *, root: Path = ROOT) -> int:
+    """Make a trackio project of the W&B runs of a sweep, to look at in a browser without a server or an account.
+
+    It is made anew each time, in ``trackio/`` in the sweep's folder; the command that shows it is printed.
+
+    Args:
+        sweep: Name of a sweep under the root, or its folder; or a run folder.
+        root: Folder of all sweeps.
+    """
+    from jobs.dashboard import fill
+
+    return fill(_sweep_or_run(sweep, root))
+
+
+def _sweep_or_run(text: str, root: Path) -> Path:
+    """The folder of a sweep, or of one run."""
+    return Path(text) if (Path(text) / "wandb").is_dir() else find_sweep(text, root).path
 
 
 def best(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False) -> int:
