@@ -11,8 +11,9 @@ from jobs.executors import dependency_of
 from jobs.folder import Plan, SweepFolder
 from jobs.launch import cancel_orphans, submit_arrays, submit_stage
 from jobs.ledger import Ledger
+from jobs.outcome import how_to_retry, tell_outcome
 from jobs.snapshot import take_snapshot
-from jobs.status import Status, read_status
+from jobs.status import read_status
 from jobs.tables import count_states
 
 POLL_S = 5.0
@@ -24,7 +25,10 @@ def submit_to_slurm(folder: SweepFolder, plan: Plan, units: Sequence[str], stage
     if orphans:
         warn(f"cancelled {orphans} jobs of a submission that was killed before it wrote their ids down")
     if not units and not stages:
-        say(f"{plan.name}: nothing to submit; {count_states(read_status(folder, plan))}")
+        rows = read_status(folder, plan)
+        say(f"{plan.name}: nothing to submit; {count_states(rows)}")
+        for line in how_to_retry(folder, rows):
+            say(line)
         return
     code = take_snapshot(folder)
     if stages:
@@ -67,13 +71,5 @@ def wait_for(folder: SweepFolder, plan: Plan) -> int:
             say(f"{plan.name}: {text}")
             said = text
         if not any(row.active for row in rows):
-            return _outcome(plan, rows)
+            return tell_outcome(folder, plan, rows)
         time.sleep(POLL_S)
-
-
-def _outcome(plan: Plan, rows: Sequence[Status]) -> int:
-    current = {member.run_id for member in plan.current} | {stage.name for stage in plan.pipeline}
-    bad = [row for row in rows if row.unit in current and row.state != "completed"]
-    for row in bad:
-        say(f"  {row.unit}: {row.state}: {row.reason}")
-    return 1 if bad else 0

@@ -19,6 +19,7 @@ from jobs.folder import Plan, SweepFolder
 from jobs.launch import submit_local
 from jobs.ledger import History, Ledger
 from jobs.machine import Share, resolve, share_of, slots_of, visible_gpus
+from jobs.outcome import tell_outcome
 from jobs.processes import ProcessName
 from jobs.snapshot import take_snapshot
 from jobs.status import Status, read_status
@@ -137,11 +138,7 @@ class Feeder:
         if not plan.pipeline and any(row.state == "completed" for row in rows):
             write_best(self.folder, choose_best(self.folder, plan))
         say(f"{plan.name}: {count_states(rows)}; {self.folder.path}")
-        current = {member.run_id for member in plan.current} | {stage.name for stage in plan.pipeline}
-        bad = [row for row in rows if row.unit in current and row.state != "completed"]
-        for row in bad:
-            say(f"  {row.unit}: {row.state}: {row.reason}")
-        return 1 if bad else 0
+        return tell_outcome(self.folder, plan, rows)
 
 
 def _began(history: History) -> bool:

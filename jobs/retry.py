@@ -9,6 +9,7 @@ from data_tools.console import UsageError, say
 from jobs.config import Profile
 from jobs.executors import check_executor
 from jobs.folder import SweepFolder
+from jobs.outcome import how_to_retry
 from jobs.status import Status, read_status
 from jobs.submit import reopen, start
 from jobs.units import find_rows
@@ -21,6 +22,8 @@ def retry_units(folder: SweepFolder, names: Sequence[str], *, profile: Profile |
     chosen = select(rows, names)
     if not chosen:
         say("nothing to retry: none failed or was lost")
+        for line in how_to_retry(folder, rows):
+            say(line)
         return 0
     for row in chosen:
         say(f"{row.unit}: {row.state} after {row.attempts} starts: {row.reason}")

@@ -133,7 +133,10 @@ def test_failed_member_stops_no_other_and_is_not_run_again(
     assert here.feed() == 1
     assert here.states()[bad] == "failed"
     assert sorted(here.states().values()) == ["completed", "completed", "completed", "failed"]
-    assert f"{bad}: failed: the loss is not finite" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{bad}: failed: the loss is not finite" in said
+    assert f"what failed or was lost runs again with: python -m jobs retry {here.folder.path}\n" in said
+    assert "cancelled" not in said
     assert here.feed() == 1
     assert len(here.started) == 4
 
@@ -194,6 +197,22 @@ def test_cancelled_members_stop_or_never_start_and_retry_takes_them_up(tmp_path:
     feeder.join()
     assert here.states() == {unit: "cancelled" if unit in (first, second) else "completed" for unit in units}
     assert {started.unit for started in here.started} == set(units) - {second}
+
+
+def test_what_is_cancelled_is_said_to_need_its_name(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = machine(tmp_path, packed)
+    assert here.feed() == 0
+    here.folder.run(here.plan.members[2].run_id).summary_file.unlink()
+    unit = here.plan.members[2].run_id
+    Ledger(here.folder.events_file).append("cancelled", unit=unit, by="somebody")
+    said = f"what was cancelled runs again when it is named: python -m jobs retry {here.folder.path} {unit}\n"
+    capsys.readouterr()
+    assert here.feed() == 1
+    assert said in capsys.readouterr().out
+    assert retry_units(here.folder, [], profile=None, wait=False) == 0
+    assert said in capsys.readouterr().out
 
 
 def test_retry_names_what_is_not_to_be_retried(tmp_path: Path, packed: Path) -> None:
