@@ -118,6 +118,20 @@ def test_members_run_a_few_at_a_time_and_each_once(tmp_path: Path, packed: Path)
     assert len(here.started) == 4
 
 
+def test_what_runs_is_told_with_the_time_that_is_left(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jobs.local.SAY_EVERY_S", 0.0)
+    here = machine(tmp_path, packed)
+    member = here.plan.members[0]
+    run = here.folder.run(member.run_id)
+    run.path.mkdir(parents=True)
+    row = {"global_step": 10, "train/loss": 0.25, "train/slices_per_second": member.batch_size / 2}
+    run.metrics_file.write_text(json.dumps(row) + "\n")
+    assert here.feed() == 0
+    assert f"{member.run_id}: step 10/40, loss 0.25, 60 s left\n" in capsys.readouterr().out
+
+
 def test_gpus_are_shared_out_without_overlap(tmp_path: Path, packed: Path) -> None:
     here = machine(tmp_path, packed, gpus_per_node=2)
     assert here.feed() == 0
