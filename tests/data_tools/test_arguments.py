@@ -75,6 +75,8 @@ def test_an_error_inside_a_function_is_not_a_usage_error(capsys: pytest.CaptureF
     [
         ([], ["missing --path (see tool --help)"]),
         (["--path", "x", "--optm.lr", "3"], ["--optm.lr", "nearest: --optim.lr"]),
+        (["--path", "x", "--optim.learning-rate", "3"], ["--optim.learning-rate, 3; did you mean --optim.lr?"]),
+        (["--path", "x", "--zebra", "3"], ["unrecognized: --zebra, 3 (see tool --help)"]),
         (["--path", "x", "--optim.lr", "abc"], ["--optim.lr", "'abc'", "FLOAT"]),
         (["--path", "x", "--optim.lr", "-1"], ["optim.lr must be positive, got -1.0"]),
         (["--path", "x", "--mode", "of"], ["'of'", "--mode", "auto", "off"]),

@@ -70,9 +70,18 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
     assert member.config.tracking.mode == "offline"  # the profile's, where nothing else says one
 
 
+def test_a_stage_that_there_is_not_is_answered_with_the_nearest(tmp_path: Path, packed: Path) -> None:
+    with pytest.raises(UsageError, match=r"got \"train-vqva\"; did you mean train-vqvae\?$"):
+        read(tmp_path, packed, head='stage = "train-vqva"')
+
+
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
+        (
+            '[pipeline]\nthen = ["extract-codes", "report"]\n[pipeline.extract-code]\nviews = 2',
+            "then doesn't hold extract-code; did you mean extract-codes?",
+        ),
         (
             '[grid]\nseed = [1, 2]\n"optim.lr" = [1e-2, 1e-3, 0.001]',
             "two members are the same run: [grid] optim.lr entry 2 (lr 1e-3) and entry 3 (lr 1e-3)",

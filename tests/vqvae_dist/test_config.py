@@ -41,6 +41,12 @@ from vqvae_dist.config_io import (
             {"xyz.rate": 1},
             'file.toml: unknown setting xyz, given {"rate": 1}; allowed: seed, output_dir, optim,',
         ),
+        (
+            {"optm.gamma": 0.5},
+            'file.toml: unknown setting optm, given {"gamma": 0.5}; did you mean optim?',
+        ),
+        ({"model.quantiser.decay": 0.5}, 'model.quantiser, given {"decay": 0.5}; did you mean model.quantizer?'),
+        ({"model.norm": "layr"}, """must be 'none' or 'layer', got "layr"; did you mean layer?"""),
         ({"lr": 1e-3}, "file.toml: unknown setting lr, given 0.001; did you mean optim.lr?"),
         ({"optim.lr": "fast"}, 'file.toml: optim.lr must be a number, got "fast"'),
         ({"optim.lr": "1e-3"}, 'file.toml: optim.lr must be a number, got "1e-3"'),
