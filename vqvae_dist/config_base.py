@@ -25,6 +25,9 @@ MOST = 10**9
 MAX_CHANNELS, MAX_LAYERS = 8192, 1024
 """Beyond these even a single layer, or a step, fits into no machine."""
 
+MAX_CODES = 65536
+"""Codes are stored as 16 bits."""
+
 C = TypeVar("C")
 V = TypeVar("V")
 

@@ -26,14 +26,20 @@ def explain(error: ValidationError, defaults: Mapping[str, Any], given: Sequence
         return f"{source}: unknown setting {key}, given {json.dumps(first['input'])}{hint}"
     if first["type"] == "value_error":  # our own checks name the setting themselves
         text = str(first["ctx"]["error"])
-        source = next((layer[0] for layer in reversed(given) if _holds(layer, text.split()[0])), source)
-        return f"{source}: {text}"
+        return f"{' with '.join(sources(text, given)) or source}: {text}"
     if isinstance(defaults.get(key), tuple):  # whatever is wrong in a list, the list is shown
         example = json.dumps(defaults[key] or ("this", "that"))
         return f"{source}: {key} must be a list like {example}, got {json.dumps(values.get(key))}"
     # Where a whole number or any number is taken, pydantic complains twice; the last says what is enough.
     last = [problem for problem in problems if _setting(problem, defaults) == key][-1]
     return f"{source}: {key} must be {in_words(last)}, got {json.dumps(first['input'])}{near_choice(last)}"
+
+
+def sources(text: str, given: Sequence[Given]) -> list[str]:
+    """Where the settings came from that the text of a check names, that of its first word first."""
+    keys = [text.split()[0], *re.findall(r"\w+(?:\.\w+)+", text)]
+    found = (next((layer[0] for layer in reversed(given) if _holds(layer, key)), "") for key in keys)
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def in_words(problem: Any) -> str:

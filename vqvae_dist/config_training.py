@@ -203,6 +203,11 @@ class TrainConfig:
         """The settings, flat, that change nothing beside the others."""
         return frozenset()
 
+    @property
+    def kind_text(self) -> str:
+        """The setting that decides what is ``idle``, with its value: ``model.quantizer.kind fsq``."""
+        return ""
+
 
 def to_steps(value: int | float, steps: int) -> int:
     """A number of steps as it is; a share of ``steps`` rounded, at least 1 and before the last."""
