@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.console import say, warn
+from data_tools.console import counted, say, warn
 from jobs.executors import dependency_of
 from jobs.folder import Plan, SweepFolder
 from jobs.launch import cancel_orphans, submit_arrays, submit_stage
@@ -23,7 +23,7 @@ def submit_to_slurm(folder: SweepFolder, plan: Plan, units: Sequence[str], stage
     """Submit members, and a new chain of stages that waits for all that is under way."""
     orphans = cancel_orphans(folder, plan)
     if orphans:
-        warn(f"cancelled {orphans} jobs of a submission that was killed before it wrote their ids down")
+        warn(f"cancelled {counted(orphans, 'job')} of a submission that was killed before it wrote them down")
     if not units and not stages:
         rows = read_status(folder, plan)
         say(f"{plan.name}: nothing to submit; {count_states(rows)}")
@@ -35,7 +35,7 @@ def submit_to_slurm(folder: SweepFolder, plan: Plan, units: Sequence[str], stage
         _cancel_waiting_stages(folder, plan, stages)
     ids = submit_arrays(folder, plan, units, code=code) if units else []
     if ids:
-        say(f"{plan.name}: submitted {len(units)} members as {', '.join(ids)}")
+        say(f"{plan.name}: submitted {counted(len(units), 'member')} as {', '.join(ids)}")
     _submit_chain(folder, plan, stages, code)
     say(f"python -m jobs status {folder.path}")
 

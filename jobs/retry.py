@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from data_tools.console import UsageError, say
+from data_tools.console import UsageError, counted, say
 from jobs.config import Profile
 from jobs.executors import check_executor
 from jobs.folder import SweepFolder
@@ -26,7 +26,7 @@ def retry_units(folder: SweepFolder, names: Sequence[str], *, profile: Profile |
             say(line)
         return 0
     for row in chosen:
-        say(f"{row.unit}: {row.state} after {row.attempts} starts: {row.reason}")
+        say(f"{row.unit}: {row.state} after {counted(row.attempts, 'start')}: {row.reason}")
     if profile:
         plan = replace(plan, profile=profile)
     check_executor(plan.profile)

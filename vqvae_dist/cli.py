@@ -19,6 +19,7 @@ from tyro.extras import literal_type_from_choices
 
 from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
 from data_tools.console import CommandError, UsageError, run_command, warn
+from data_tools.flags import Switch, empty_means
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_errors import sources
 from vqvae_dist.config_io import Layer, compose, flatten, idle_text, preset_layer, preset_names, toml_layer
@@ -62,10 +63,10 @@ class TrainVQVAE(VQVAEConfig):
     preset: Annotated[str, one_of(preset_names(VQVAEConfig))] = ""
     """Settings to start from."""
 
-    config: str = ""
+    config: Annotated[str, empty_means("none", metavar="FILE.toml")] = ""
     """A TOML file of settings, instead of or above the preset."""
 
-    fresh: bool = False
+    fresh: Switch = False
     """Start anew and keep the earlier run aside."""
 
 
@@ -76,10 +77,10 @@ class TrainPixelCNN(PixelCNNConfig):
     preset: Annotated[str, one_of(preset_names(PixelCNNConfig))] = ""
     """Settings to start from."""
 
-    config: str = ""
+    config: Annotated[str, empty_means("none", metavar="FILE.toml")] = ""
     """A TOML file of settings, instead of or above the preset."""
 
-    fresh: bool = False
+    fresh: Switch = False
     """Start anew and keep the earlier run aside."""
 
 

@@ -273,7 +273,7 @@ def test_auto_is_what_this_machine_has(profile: Profile, gpus: tuple[int, ...], 
 
 
 def test_more_gpus_than_there_are_is_refused() -> None:
-    with pytest.raises(CommandError, match="wants 2 GPUs for each member, and 1 are visible"):
+    with pytest.raises(CommandError, match="wants 2 GPUs for each member; visible here: 1"):
         resolve(Profile(executor="local", gpus_per_node=2), (0,))
 
 
