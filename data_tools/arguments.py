@@ -43,7 +43,10 @@ def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, def
         ):
             parsed = tyro.cli(target, args=arguments, prog=prog, **options)
     except SystemExit:
-        raise UsageError(_plain_complaint(complaint.getvalue(), prog)) from None
+        text = _plain_complaint(complaint.getvalue())
+        unknown = re.match(r"unrecognized: (--[^\s,;=]+)[^;]*$", text)  # tyro has no hint
+        near = did_you_mean(unknown[1], _flags(target, options)) if unknown else ""
+        raise UsageError(f"{text}{near} (see {prog} --help)") from None
     except ValueError as error:
         raise UsageError(f"{error} (see {prog} --help)") from None
     result: T = parsed() if is_function else parsed
@@ -115,7 +118,17 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _plain_complaint(text: str, prog: str) -> str:
+def _flags(target: Any, options: Mapping[str, Any]) -> list[str]:
+    """The flags that ``--help`` lists."""
+    import tyro
+
+    text = io.StringIO()
+    with _environment(COLUMNS="80", TERM="dumb"), contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
+        tyro.cli(target, args=["--help"], **options)
+    return re.findall(r"^\W{0,4}(?:-\w, )?(--[a-z][\w.-]*)", text.getvalue(), flags=re.MULTILINE)
+
+
+def _plain_complaint(text: str) -> str:
     """Turn tyro's framed message (title, message, hints and footer, between rules) into one line."""
     sections: list[list[str]] = [[]]
     for line in filter(str.strip, text.splitlines()):
@@ -132,7 +145,7 @@ def _plain_complaint(text: str, prog: str) -> str:
     text = f"{message.removesuffix('.')}{hints}"
     for pattern, plain in _PLAIN.items():
         text = re.sub(pattern, plain, text)
-    return f"{text} (see {prog} --help)"
+    return text
 
 
 _PLAIN = {

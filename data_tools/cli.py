@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
 from data_tools.console import run_command
+from data_tools.flags import Switch
 from data_tools.settings import PackSettings, PhantomSettings
 
 PackedFile = Annotated[Positional[Path], arg(metavar="FILE")]
@@ -26,7 +27,7 @@ class Info:
     file: PackedFile
     """The packed file."""
 
-    as_json: Annotated[bool, arg(name="json")] = False
+    as_json: Annotated[Switch, arg(name="json")] = False
     """Print one JSON object."""
 
 

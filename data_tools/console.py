@@ -144,6 +144,11 @@ def did_you_mean(given: str, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1 slice``, ``2 slices``; ``plural`` where that is more than an s behind."""
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def near_or_allowed(given: str, known: Sequence[str]) -> str:
     """``; did you mean X?``, or where none of ``known`` is near, all of them."""
     return did_you_mean(given, known) or f"; allowed: {', '.join(known)}"

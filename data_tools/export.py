@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.console import progress, say
+from data_tools.console import counted, progress, say
 from data_tools.slice_format import SPLITS
 from data_tools.slicefile import SliceReader
 from data_tools.staging import new_folder
@@ -35,7 +35,7 @@ def export(file: Path, out_dir: Path) -> None:
         reader.check_digest()
         total = sum(group.count for group in reader.groups)
         _export_all(reader, folder, total)
-    say(f"{out_dir}: {total} slices, listed in slices.csv")
+    say(f"{out_dir}: {counted(total, 'slice')}, listed in slices.csv")
 
 
 def _export_all(reader: SliceReader, out_dir: Path, total: int) -> None:

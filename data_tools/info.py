@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.console import say
+from data_tools.console import counted, say
 from data_tools.slice_format import SPLITS, damage_named
 from data_tools.slicefile import SliceReader
 
@@ -23,7 +23,7 @@ def info(file: Path, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(facts, indent=1, sort_keys=True))
         return
-    say(f"{file}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
+    say(f"{file}: {headline(facts)}")
     for line in lines:
         say(f"  {line}")
 
@@ -62,10 +62,15 @@ def _count_splits(reader: SliceReader, group: str, split_of_subject: npt.NDArray
     return {split: int(counts[number]) for number, split in enumerate(SPLITS)}
 
 
+def headline(facts: dict[str, Any]) -> str:
+    """How much ``describe`` found."""
+    return f"{counted(facts['slices'], 'slice')} of {counted(sum(facts['subjects'].values()), 'subject')}"
+
+
 def summary_lines(facts: dict[str, Any]) -> list[str]:
     """Return what ``describe`` found as short lines."""
-    lines = [f"{name}: {group['slices']} slices" for name, group in facts["groups"].items()]
-    parts = [f"{split} {facts['splits'][split]} ({facts['subjects'][split]} subjects)" for split in SPLITS]
+    lines = [f"{name}: {counted(group['slices'], 'slice')}" for name, group in facts["groups"].items()]
+    parts = [f"{split} {facts['splits'][split]} ({counted(facts['subjects'][split], 'subject')})" for split in SPLITS]
     lines.append("splits: " + ", ".join(parts))
     if "split_rules" in facts:  # files of earlier versions do not say it
         lines.append("splits by: " + ", ".join(_split_rules(facts["split_rules"])))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from data_tools.catalog import Catalog, FileRow
-from data_tools.console import CommandError, UsageError, first_line, note, one_line, progress, say, warn
+from data_tools.console import CommandError, UsageError, counted, first_line, note, one_line, progress, say, warn
 from data_tools.decode import DecodedVolume, DecodeSettings, decode_batch, read_keys
 from data_tools.doubts import doubts
-from data_tools.info import describe, summary_lines
+from data_tools.info import describe, headline, summary_lines
 from data_tools.leaks import refuse_shared_pixels
 from data_tools.scan import base_folder, is_source, scan
 from data_tools.settings import PackSettings
@@ -180,10 +180,11 @@ class _Packing:
         skipped = self._counts["skipped"]
         if not self._counts["slices"]:
             sources = " ".join(map(str, self._settings.src))
-            raise CommandError(f"{sources}: no slice that can be packed ({skipped} files skipped)")
+            raise CommandError(f"{sources}: no slice that can be packed ({counted(skipped, 'file')} skipped)")
         self._rules.check()
         if self._settings.strict and self._counts["unreadable"]:
-            raise CommandError(f"--strict: {self._counts['unreadable']} files could not be read; nothing is written")
+            unreadable = counted(self._counts["unreadable"], "file")
+            raise CommandError(f"--strict: {unreadable} could not be read; nothing is written")
 
     def _recorded(self) -> dict[str, Any]:
         """Return the settings that decide what is in the file; no path of this machine is among them."""
@@ -210,12 +211,12 @@ class _Packing:
 
     def tell(self, facts: dict[str, Any]) -> None:
         """Say what was packed and what was left out."""
-        say(f"{self._settings.output}: {facts['slices']} slices of {sum(facts['subjects'].values())} subjects")
+        say(f"{self._settings.output}: {headline(facts)}")
         for line in summary_lines(facts):
             say(f"  {line}")
-        volumes = f"{self._counts['other_volumes']} volumes of 4-D files; " if self._counts["other_volumes"] else ""
-        empty, skipped = self._counts["dropped"], self._counts["skipped"]
-        say(f"  left out: {empty} empty slices; {volumes}{skipped} files (see the report)")
+        empty, others, skipped = (self._counts[name] for name in ("dropped", "other_volumes", "skipped"))
+        volumes = f"{counted(others, 'volume')} of 4-D files; " if others else ""
+        say(f"  left out: {counted(empty, 'empty slice')}; {volumes}{counted(skipped, 'file')} (see the report)")
         for warning in itertools.chain(self._rules.complaints(), self._doubts):
             warn(warning)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.console import progress, say
+from data_tools.console import counted, progress, say
 from data_tools.settings import PhantomSettings
 from data_tools.staging import new_folder
 
@@ -61,8 +61,8 @@ def phantom(settings: PhantomSettings) -> None:
         for subject in progress(range(settings.subjects), total=settings.subjects, label="phantoms"):
             folder = "test" if subject >= settings.subjects - tests else "train"
             _draw_subject(settings, subject, out / folder)
-    count = settings.slices * settings.subjects
-    say(f"{settings.out_dir}: {count} slices of {settings.subjects} subjects, {tests} of them in test")
+    count, subjects = settings.slices * settings.subjects, counted(settings.subjects, "subject")
+    say(f"{settings.out_dir}: {counted(count, 'slice')} of {subjects}, {tests} of them in test")
 
 
 def _draw_subject(settings: PhantomSettings, subject: int, folder: Path) -> None:

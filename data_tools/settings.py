@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from data_tools.choices import Axis, Compression, Window, can_scale
+from data_tools.flags import Switch
 from data_tools.readers.formats import labels
 
 MAX_PHANTOM_SIDE = 4096
@@ -84,10 +85,10 @@ class PackSettings:
     workers: int = 0
     """Processes that decode; 0: one a CPU core."""
 
-    strict: bool = False
+    strict: Switch = False
     """Fail if any file cannot be read."""
 
-    overwrite: bool = False
+    overwrite: Switch = False
     """Replace the output if it exists."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_tools.console import CommandError, UsageError, one_line
+from data_tools.console import CommandError, UsageError, counted, one_line
 from data_tools.readers.formats import without_suffixes
 
 KNOWN_NAMES = re.compile(r"(?<![A-Za-z0-9])(case_\d+|sub-[A-Za-z0-9]+)")
@@ -87,10 +87,12 @@ class SubjectRules:
     def complaints(self) -> Iterator[str]:
         """What may be a mistake in the subjects file: rows that fit no file, and files that no row fits."""
         if self._table and (idle := list(self._table.idle)):
-            yield f"--subjects: {len(idle)} rows fit no file, e.g. {one_line(idle[0])}"
+            rows = "1 row fits" if len(idle) == 1 else f"{len(idle)} rows fit"
+            yield f"--subjects: {rows} no file, e.g. {one_line(idle[0])}"
         if self._table and self._without_row:
             path = one_line(next(path for rule, path in self._first.items() if rule != TABLE_RULE))
-            yield f"--subjects: no row fits {self._without_row} files, e.g. {path}; other rules give their subjects"
+            files = counted(self._without_row, "file")
+            yield f"--subjects: no row fits {files}, e.g. {path}; other rules give their subjects"
         others = [path for rule, path in self._first.items() if rule not in (TABLE_RULE, PATTERN_RULE)]
         if self._pattern and others:
             path = one_line(others[0])

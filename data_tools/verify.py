@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.console import CommandError, first_line, note, progress, say
+from data_tools.console import CommandError, counted, first_line, note, progress, say
 from data_tools.slice_format import (
     BLOCK_ROWS,
     SOURCE_COLUMNS,
@@ -48,8 +48,9 @@ def verify(file: Path) -> None:
     for fault in faults:
         note(f"{file}: {fault}")
     if damaged or faults:
-        raise CommandError(f"{file}: {damaged} of {total} slices damaged, {len(faults)} faults beside; pack it again")
-    say(f"{file}: {total} slices as they were packed (digest {digest})")
+        beside = counted(len(faults), "fault")
+        raise CommandError(f"{file}: {damaged} of {counted(total, 'slice')} damaged, {beside} beside; pack it again")
+    say(f"{file}: {counted(total, 'slice')} as packed (digest {digest})")
 
 
 def _check_group(reader: SliceReader, group: SliceGroup, hasher: ThreadPoolExecutor) -> Iterator[str | None]:

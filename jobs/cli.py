@@ -16,6 +16,7 @@ COMMANDS = {
     "retry": "run failed and lost members again",
     "report": "report.html and report.csv",
     "sync": "upload offline W&B runs",
+    "dashboard": "the W&B runs in a browser, without a server",
     "best": "choose the best member",
     "prune": "delete what is not needed any more",
     "run": "train inside an allocation: srun ... python -m jobs run -- train-vqvae ...",

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.console import say, warn
+from data_tools.console import counted, say, warn
 from jobs.executors import dependency_of
 from jobs.folder import Plan, SweepFolder
 from jobs.launch import cancel_orphans, submit_arrays, submit_stage
 from jobs.ledger import Ledger
+from jobs.outcome import how_to_retry, tell_outcome
 from jobs.snapshot import take_snapshot
-from jobs.status import Status, read_status
+from jobs.status import read_status
 from jobs.tables import count_states
 
 POLL_S = 5.0
@@ -22,16 +23,19 @@ def submit_to_slurm(folder: SweepFolder, plan: Plan, units: Sequence[str], stage
     """Submit members, and a new chain of stages that waits for all that is under way."""
     orphans = cancel_orphans(folder, plan)
     if orphans:
-        warn(f"cancelled {orphans} jobs of a submission that was killed before it wrote their ids down")
+        warn(f"cancelled {counted(orphans, 'job')} of a submission that was killed before it wrote them down")
     if not units and not stages:
-        say(f"{plan.name}: nothing to submit; {count_states(read_status(folder, plan))}")
+        rows = read_status(folder, plan)
+        say(f"{plan.name}: nothing to submit; {count_states(rows)}")
+        for line in how_to_retry(folder, rows):
+            say(line)
         return
     code = take_snapshot(folder)
     if stages:
         _cancel_waiting_stages(folder, plan, stages)
     ids = submit_arrays(folder, plan, units, code=code) if units else []
     if ids:
-        say(f"{plan.name}: submitted {len(units)} members as {', '.join(ids)}")
+        say(f"{plan.name}: submitted {counted(len(units), 'member')} as {', '.join(ids)}")
     _submit_chain(folder, plan, stages, code)
     say(f"python -m jobs status {folder.path}")
 
@@ -67,13 +71,5 @@ def wait_for(folder: SweepFolder, plan: Plan) -> int:
             say(f"{plan.name}: {text}")
             said = text
         if not any(row.active for row in rows):
-            return _outcome(plan, rows)
+            return tell_outcome(folder, plan, rows)
         time.sleep(POLL_S)
-
-
-def _outcome(plan: Plan, rows: Sequence[Status]) -> int:
-    current = {member.run_id for member in plan.current} | {stage.name for stage in plan.pipeline}
-    bad = [row for row in rows if row.unit in current and row.state != "completed"]
-    for row in bad:
-        say(f"  {row.unit}: {row.state}: {row.reason}")
-    return 1 if bad else 0

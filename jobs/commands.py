@@ -10,31 +10,34 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from data_tools.console import UsageError, say
+from data_tools.flags import Switch, empty_means
 from jobs.folder import find_sweep
 from jobs.profile import read_profile
 
 ROOT = Path("runs")
 SweepFile = Annotated[Positional[Path], arg(metavar="SWEEP.toml")]
 SweepName = Annotated[Positional[str], arg(metavar="SWEEP")]
-RunId = Annotated[Positional[str], arg(metavar="[RUN_ID]")]
-RunIds = Annotated[Positional[tuple[str, ...]], arg(metavar="[RUN_ID...]")]
+RunId = Annotated[Positional[str], empty_means("the end of each", metavar="[RUN_ID]")]
+RunIds = Annotated[Positional[tuple[str, ...]], empty_means("all", metavar="[RUN_ID...]")]
+FailedIds = Annotated[Positional[tuple[str, ...]], empty_means("all that failed or were lost", metavar="[RUN_ID...]")]
+ProfileName = Annotated[str, empty_means("as before", metavar="PROFILE")]
 
 
 def submit(
     sweep: SweepFile,
     /,
     *,
-    profile: str = "",
+    profile: ProfileName = "",
     root: Path = ROOT,
-    dry_run: bool = False,
-    detach: bool = False,
-    wait: bool = False,
+    dry_run: Switch = False,
+    detach: Switch = False,
+    wait: Switch = False,
 ) -> int:
     """Run what a sweep file adds: here in the foreground, or on Slurm. Doing it twice adds nothing.
 
     Args:
         sweep: The sweep file.
-        profile: Name or path of a profile; the one the sweep was submitted with before, else local.
+        profile: Name or path of a profile; a new sweep without any runs here.
         root: Folder of all sweeps.
         dry_run: Show the members, their resources and what would be submitted.
         detach: Profile local: go on in the background.
@@ -55,7 +58,7 @@ def submit(
     return begin(proposal, wait=wait)
 
 
-def status(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False) -> int:
+def status(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False) -> int:
     """Where each member of a sweep stands, and each stage of its pipeline.
 
     Args:
@@ -77,7 +80,7 @@ def logs(
     run_id: RunId = "",
     /,
     *,
-    follow: Annotated[bool, arg(aliases=["-f"])] = False,
+    follow: Annotated[Switch, arg(aliases=["-f"])] = False,
     rank: int = 0,
     lines: int = 0,
     root: Path = ROOT,
@@ -102,7 +105,7 @@ def cancel(sweep: SweepName, run_ids: RunIds = (), /, *, root: Path = ROOT) -> i
 
     Args:
         sweep: Name of a sweep under the root, or its folder.
-        run_ids: Members or stages; none means all.
+        run_ids: Members or stages.
         root: Folder of all sweeps.
     """
     from jobs.cancel import cancel_units
@@ -113,18 +116,18 @@ def cancel(sweep: SweepName, run_ids: RunIds = (), /, *, root: Path = ROOT) -> i
 
 def retry(
     sweep: SweepName,
-    run_ids: RunIds = (),
+    run_ids: FailedIds = (),
     /,
     *,
-    profile: str = "",
+    profile: ProfileName = "",
     root: Path = ROOT,
-    wait: bool = False,
+    wait: Switch = False,
 ) -> int:
     """Run failed and lost members and stages again; cancelled ones only where they are named.
 
     Args:
         sweep: Name of a sweep under the root, or its folder.
-        run_ids: Members or stages; none means all that failed or were lost.
+        run_ids: Members or stages.
         profile: Name or path of another profile, with more memory, say.
         root: Folder of all sweeps.
         wait: Slurm: come back when everything has ended.
@@ -134,7 +137,7 @@ def retry(
     return retry_units(find_sweep(sweep, root), run_ids, profile=read_profile(profile) if profile else None, wait=wait)
 
 
-def report(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False, wandb_workspace: bool = False) -> int:
+def report(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False, wandb_workspace: Switch = False) -> int:
     """Write report.html and report.csv from what the runs have left so far.
 
     Args:
@@ -156,7 +159,7 @@ def report(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False, wandb_
     return 0
 
 
-def sync(sweep: SweepName, /, *, root: Path = ROOT, live: bool = False) -> int:
+def sync(sweep: SweepName, /, *, root: Path = ROOT, live: Switch = False) -> int:
     """Upload the offline W&B runs of a sweep; may be run again and again.
 
     Args:
@@ -166,11 +169,29 @@ def sync(sweep: SweepName, /, *, root: Path = ROOT, live: bool = False) -> int:
     """
     from jobs.sync import sync as upload
 
-    alone = (Path(sweep) / "wandb").is_dir()
-    return upload(Path(sweep) if alone else find_sweep(sweep, root).path, live=live)
+    return upload(_sweep_or_run(sweep, root), live=live)
 
 
-def best(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False) -> int:
+def dashboard(sweep: SweepName, /, *, root: Path = ROOT) -> int:
+    """Make a trackio project of the W&B runs of a sweep, to look at in a browser without a server or an account.
+
+    It is made anew each time, in ``trackio/`` in the sweep's folder; the command that shows it is printed.
+
+    Args:
+        sweep: Name of a sweep under the root, or its folder; or a run folder.
+        root: Folder of all sweeps.
+    """
+    from jobs.dashboard import fill
+
+    return fill(_sweep_or_run(sweep, root))
+
+
+def _sweep_or_run(text: str, root: Path) -> Path:
+    """The folder of a sweep, or of one run."""
+    return Path(text) if (Path(text) / "wandb").is_dir() else find_sweep(text, root).path
+
+
+def best(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False) -> int:
     """Choose the best completed member and write best.json.
 
     Args:
@@ -188,7 +209,7 @@ def best(sweep: SweepName, /, *, root: Path = ROOT, json: bool = False) -> int:
     return 0
 
 
-def prune(sweep: SweepName, /, *, root: Path = ROOT, dry_run: bool = False) -> int:
+def prune(sweep: SweepName, /, *, root: Path = ROOT, dry_run: Switch = False) -> int:
     """Delete what a sweep needs no more: checkpoints of completed members but the best, and leftovers.
 
     Args:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.console import UsageError, near_or_allowed
 from vqvae_dist.config import TrainConfig, check, config
-from vqvae_dist.config_errors import in_words
+from vqvae_dist.config_errors import in_words, near_choice
 from vqvae_dist.config_io import Layer, preset_layer, toml_layer
 
 T = TypeVar("T")
@@ -240,5 +240,5 @@ def _explain(kind: type[Any], error: ValidationError) -> str:
         return str(first["ctx"]["error"])
     wanted = " or ".join(in_words(problem) for problem in error.errors() if problem["loc"][:1] == first["loc"][:1])
     quoted = isinstance(first["input"], dict) and path[:1] in (["grid"], ["zip"])
-    hint = '; write dotted settings in quotes, like "optim.lr"' if quoted else ""
+    hint = '; write dotted settings in quotes, like "optim.lr"' if quoted else near_choice(first)
     return f"{key} must be {wanted}, got {json.dumps(first['input'])}{hint}"

@@ -1,43 +1,64 @@
-"""A browser dashboard without a server: the W&B folders of a sweep as a trackio project, to look at on this machine.
+"""``python -m jobs dashboard``: the W&B folders of a sweep as a trackio project, to look at here in a browser.
 
-    python -m jobs.dashboard runs/NAME && TRACKIO_DIR=runs/NAME/trackio trackio show --project NAME
-
-Needs trackio (``pip install trackio``). The project is made anew each time from what the runs have left so far.
+Needs trackio, the extra ``dashboard``. The project is made anew each time from what the runs have left so far.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
-import shutil
-from collections.abc import Sequence
+import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import CommandError, UsageError, run_command, say
+from data_tools.console import CommandError, UsageError, counted, say
+from data_tools.staging import staged
 from jobs.wandb_merge import Row, merge_rows
 from jobs.wandb_upload import WandbRun, find_runs
 
+MARK = "made_by_vqvae_jobs"
+"""A file in each ``trackio/`` made here; without it the folder is somebody else's, and stays."""
+
 
 def fill(folder: Path) -> int:
-    """Write the runs of a sweep folder, or one run, to ``trackio/`` in it; CommandError without runs or trackio."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give that of a sweep or of a run")
+    """Write the runs of a sweep folder, or one run, to ``trackio/`` in it; return the exit status.
+
+    Raises:
+        UsageError: ``trackio/`` is there and was not made by this command.
+        CommandError: There are no runs, or trackio is not installed; an earlier ``trackio/`` stays as it is.
+    """
     runs = [run for run in find_runs(folder) if run.attempts]
     if not runs:
         raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here")
     store, project = folder.resolve() / "trackio", folder.resolve().name
-    shutil.rmtree(store, ignore_errors=True)
+    if store.exists() and not (store / MARK).is_file():
+        raise UsageError(f"{store} was not made by this command; move it away")
+    with staged(store) as staging:
+        made = staging / "made"
+        trackio = import_trackio(made)
+        made.mkdir()
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells of the staging folder
+            for run in runs:
+                fill_run(trackio, run, project)
+        (made / MARK).touch()
+        if store.exists():
+            store.replace(staging / "earlier")
+        made.replace(store)
+    show = f"TRACKIO_DIR={shlex.quote(str(store))} trackio show --project {shlex.quote(project)}"
+    say(f"{store}: {counted(len(runs), 'run')}; to look at:\n{show}")
+    return 0
+
+
+def import_trackio(store: Path) -> Any:
+    """The library, which will write to ``store``; CommandError where it is not installed."""
     os.environ["TRACKIO_DIR"] = str(store)  # read when trackio is imported
     try:
-        trackio = import_module("trackio")
-    except ImportError:
-        raise CommandError("trackio is not installed: pip install trackio") from None
-    for run in runs:
-        fill_run(trackio, run, project)
-    say(f"{len(runs)} runs; look at them with: TRACKIO_DIR='{store}' trackio show --project '{project}'")
-    return 0
+        return import_module("trackio")
+    except ImportError as error:
+        raise CommandError(f"trackio can't be imported ({error}): pip install '.[dashboard]' in the checkout") from None
 
 
 def fill_run(trackio: Any, run: WandbRun, project: str) -> None:
@@ -75,17 +96,3 @@ def pictures(trackio: Any, row: Row, run: WandbRun) -> dict[str, Any]:
                 if file.is_file():
                     found[name] = trackio.Image(file)
     return found
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m jobs.dashboard FOLDER``."""
-    if list(arguments) in (["-h"], ["--help"]):
-        say((__doc__ or "").strip())
-        return 0
-    if len(arguments) != 1:
-        raise UsageError("usage: python -m jobs.dashboard SWEEP_FOLDER")
-    return fill(Path(arguments[0]))
-
-
-if __name__ == "__main__":
-    raise SystemExit(run_command(main))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from data_tools.console import CommandError, say, warn
+from data_tools.console import CommandError, counted, say, warn
 from jobs.executors import array_executors, dependency_of, sbatch_text, stage_executor
 from jobs.folder import PlannedMember
 from jobs.machine import resolve, visible_gpus
@@ -25,17 +25,18 @@ def describe(proposal: Proposal) -> Iterator[str]:
     plan, rows = proposal.plan, {row.unit: row for row in proposal.rows}
     missing = set(proposal.missing)  # of tens of thousands, asked for each of them
     width = max(len(member.run_id) for member in plan.members)
-    yield f"{plan.name}: {len(plan.current)} members of {plan.stage}, in {proposal.folder.path}"
+    yield f"{plan.name}: {counted(len(plan.current), 'member')} of {plan.stage}, in {proposal.folder.path}"
     for member in plan.current:
         word = "to run" if member.run_id in missing else rows[member.run_id].state
-        yield f"  {member.run_id:{width}}  {word:9}  {member.steps} steps  {member.label}"
+        yield f"  {member.run_id:{width}}  {word:9}  {counted(member.steps, 'step')}  {member.label}"
     yield f"stages after them: {', '.join(proposal.stages) or 'none to run'}"
     yield from _cost(proposal)
     yield ""
     if plan.profile.executor == "local":
         profile = resolve(plan.profile, visible_gpus() if plan.profile.gpus_per_node else ())
-        what = f"{profile.gpus} GPUs" if profile.gpus else "CPUs only"
-        yield f"here: {profile.array_parallelism} at a time, {profile.processes_per_node} processes each, {what}"
+        what = counted(profile.gpus, "GPU") if profile.gpus else "CPUs only"
+        processes = counted(profile.processes_per_node, "process", "processes")
+        yield f"here: {profile.array_parallelism} at a time, {processes} each, {what}"
     else:
         yield from _sbatch(proposal)
 
@@ -84,7 +85,7 @@ def _sbatch(proposal: Proposal) -> Iterator[str]:
     code = snapshot_path(folder)
     size = _array_size(proposal)
     for part, executor in array_executors(folder, plan, len(proposal.missing), code=code, size=size):
-        yield f"# sbatch: {part.stop - part.start} members"
+        yield f"# sbatch: {counted(part.stop - part.start, 'member')}"
         yield sbatch_text(executor, part.stop - part.start)
     before = "ARRAY"
     for stage in plan.pipeline:

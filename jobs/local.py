@@ -19,10 +19,11 @@ from jobs.folder import Plan, SweepFolder
 from jobs.launch import submit_local
 from jobs.ledger import History, Ledger
 from jobs.machine import Share, resolve, share_of, slots_of, visible_gpus
+from jobs.outcome import tell_outcome
 from jobs.processes import ProcessName
 from jobs.snapshot import take_snapshot
 from jobs.status import Status, read_status
-from jobs.tables import count_states
+from jobs.tables import count_states, duration_text
 
 Launch = Callable[[SweepFolder, Plan, str, Share], Any]
 """Starts a unit; returns what tells whether it is ``done()``."""
@@ -131,17 +132,13 @@ class Feeder:
             self.last_said = time.monotonic()
             for row in rows:
                 if row.state == "running" and row.step:
-                    say(f"{row.unit}: step {row.step}/{row.steps}" + (f", loss {row.loss:.4g}" if row.loss else ""))
+                    say(f"{row.unit}: step {row.step}/{row.steps}{_how_far(row)}")
 
     def _finish(self, plan: Plan, rows: list[Status]) -> int:
         if not plan.pipeline and any(row.state == "completed" for row in rows):
             write_best(self.folder, choose_best(self.folder, plan))
         say(f"{plan.name}: {count_states(rows)}; {self.folder.path}")
-        current = {member.run_id for member in plan.current} | {stage.name for stage in plan.pipeline}
-        bad = [row for row in rows if row.unit in current and row.state != "completed"]
-        for row in bad:
-            say(f"  {row.unit}: {row.state}: {row.reason}")
-        return 1 if bad else 0
+        return tell_outcome(self.folder, plan, rows)
 
 
 def _began(history: History) -> bool:
@@ -152,6 +149,11 @@ def _outcome(row: Status) -> str:
     if row.state == "completed" and row.best:
         return f", best {row.best['metric']} {row.best['value']:.4f} at step {row.best['step']}"
     return f" ({row.reason})" if row.reason else ""
+
+
+def _how_far(row: Status) -> str:
+    loss = f", loss {row.loss:.4g}" if row.loss else ""
+    return loss + (f", {duration_text(row.eta_s)} left" if row.eta_s is not None else "")
 
 
 def ask_to_stop(history: History) -> None:

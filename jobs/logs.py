@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from data_tools.console import CommandError, UsageError, printable, say
 from jobs.folder import SweepFolder
@@ -15,6 +18,8 @@ from jobs.units import find_rows
 TAIL_LINES = 5
 POLL_S = 0.5
 STATUS_EVERY_S = 5.0
+
+SUBMITITS_OWN = "submitit INFO ("
 
 
 def show_logs(folder: SweepFolder, name: str, *, follow: bool, rank: int, lines: int) -> int:
@@ -26,7 +31,8 @@ def show_logs(folder: SweepFolder, name: str, *, follow: bool, rank: int, lines:
         row = find_rows(rows, [name])[0] if name else rows[0]
         return _show(folder, row, follow=follow, rank=rank, lines=lines)
     if follow:
-        raise CommandError("-f follows one member; name it (`python -m jobs status` lists them)")
+        status = f"python -m jobs status {shlex.quote(str(folder.path))}"
+        raise UsageError(f"--follow takes one member or stage; name it (`{status}` lists them)")
     for row in rows:
         file = folder.log_file(row.job_id or "-", rank)
         say(f"== {row.unit} ({row.state}) {file if file.is_file() else 'no log'}")
@@ -46,7 +52,8 @@ def _show(folder: SweepFolder, row: Status, *, follow: bool, rank: int, lines: i
     elif lines:
         _print_end(file, lines)
     else:
-        _print(file.read_text(encoding="utf-8", errors="replace"))
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            _print(*_shown(stream))
     return 0
 
 
@@ -58,14 +65,14 @@ def _follow(folder: SweepFolder, row: Status, file: Path, lines: int) -> None:
         time.sleep(POLL_S)
     with file.open(encoding="utf-8", errors="replace") as stream:
         if lines:
-            _print("".join(deque(stream, lines)))
+            _print(*deque(_shown(stream), lines))
         asked = time.monotonic()
         while True:
-            _print(stream.read())
+            _print(*_shown(_whole_lines(stream)))
             if time.monotonic() - asked > STATUS_EVERY_S:
                 asked = time.monotonic()
                 if _has_ended(folder, row):
-                    _print(stream.read())
+                    _print(*_shown(stream))
                     return
             time.sleep(POLL_S)
 
@@ -77,9 +84,25 @@ def _has_ended(folder: SweepFolder, row: Status) -> bool:
 
 def _print_end(file: Path, lines: int) -> None:
     with file.open(encoding="utf-8", errors="replace") as stream:
-        _print("".join(deque(stream, lines)))
+        _print(*deque(_shown(stream), lines))
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(printable(text))
+def _shown(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without those by which submitit tells what it does itself."""
+    return (line for line in lines if not line.startswith(SUBMITITS_OWN))
+
+
+def _whole_lines(stream: TextIO) -> Iterator[str]:
+    """The lines that are there by now; one that is still being written waits for the next time."""
+    while True:
+        start = stream.tell()
+        line = stream.readline()
+        if not line.endswith("\n"):
+            stream.seek(start)
+            return
+        yield line
+
+
+def _print(*lines: str) -> None:
+    sys.stdout.write(printable("".join(lines)))
     sys.stdout.flush()

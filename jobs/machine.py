@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from data_tools.console import CommandError
+from data_tools.console import CommandError, counted
 from jobs.config import Profile
 from jobs.folder import Plan
 
@@ -45,7 +45,7 @@ def resolve(profile: Profile, gpus: tuple[int, ...]) -> Profile:
     """The profile with this machine's numbers for ``auto``; CommandError where it wants GPUs that aren't there."""
     each = (1 if gpus else 0) if profile.gpus_per_node == "auto" else profile.gpus_per_node
     if each > len(gpus):
-        raise CommandError(f"the profile wants {each} GPUs for each member, and {len(gpus)} are visible here")
+        raise CommandError(f"the profile wants {counted(each, 'GPU')} for each member; visible here: {len(gpus)}")
     cores = len(os.sched_getaffinity(0)) // (profile.cpus_per_task * profile.tasks_per_node)
     room = len(gpus) // each if each else max(1, cores)
     wanted = room if profile.array_parallelism == "auto" else profile.array_parallelism

@@ -133,7 +133,8 @@ def read_stages(
             raise UsageError(f"{path}: [pipeline] then: {name} needs {NEEDS[name]} before it")
     for name in tables:
         if name not in then:
-            raise UsageError(f"{path}: [pipeline.{name}] is set, but then doesn't hold {name}")
+            near = did_you_mean(name, then)
+            raise UsageError(f"{path}: [pipeline.{name}] is set, but then doesn't hold {name}{near}")
     return tuple(_read_stage(name, tables.get(name, {}), path) for name in then)
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from data_tools.console import counted
 from jobs import html
 from jobs.collect import Result, read_results
 from jobs.curves import draw_curves
@@ -80,7 +81,7 @@ def report_html(folder: SweepFolder, plan: Plan, rows: Sequence[Status], results
     """The whole page."""
     members = [row for row in rows if row.stage == plan.stage]
     summary = html.paragraph(
-        f"{len(members)} members of {plan.stage}: {count_states(members)}. Chosen by {plan.select}."
+        f"{counted(len(members), 'member')} of {plan.stage}: {count_states(members)}. Chosen by {plan.select}."
     )
     return html.page(
         f"Sweep {plan.name}",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from data_tools.console import UsageError, say
+from data_tools.console import UsageError, counted, say
 from jobs.config import Profile
 from jobs.executors import check_executor
 from jobs.folder import SweepFolder
+from jobs.outcome import how_to_retry
 from jobs.status import Status, read_status
 from jobs.submit import reopen, start
 from jobs.units import find_rows
@@ -21,9 +22,11 @@ def retry_units(folder: SweepFolder, names: Sequence[str], *, profile: Profile |
     chosen = select(rows, names)
     if not chosen:
         say("nothing to retry: none failed or was lost")
+        for line in how_to_retry(folder, rows):
+            say(line)
         return 0
     for row in chosen:
-        say(f"{row.unit}: {row.state} after {row.attempts} starts: {row.reason}")
+        say(f"{row.unit}: {row.state} after {counted(row.attempts, 'start')}: {row.reason}")
     if profile:
         plan = replace(plan, profile=profile)
     check_executor(plan.profile)

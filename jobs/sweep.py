@@ -26,6 +26,7 @@ from vqvae_dist.config_io import (
     anchor_paths,
     compose,
     flatten,
+    idle_text,
     nest,
     preset_names,
     run_id,
@@ -88,6 +89,7 @@ def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
         for config in [_compose_member(point, table, layers, asked, path)]
     )
     _refuse_duplicates(members, axes, path)
+    _warn_of_idle(members, table, path)
     return Sweep(table.name, table.stage, _selection(members, table, path), members, stages, path)
 
 
@@ -224,16 +226,25 @@ def data_digest(stage: str, data: Path) -> str:
 def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path) -> None:
     """Raise UsageError for members of one run id, naming the entries of the sweep file by which they differ."""
     chosen = itertools.product(*(range(len(axis.entries)) for axis in axes))
-    first: dict[str, tuple[int, ...]] = {}
+    first: dict[str, tuple[Member, tuple[int, ...]]] = {}
     for member, here in zip(members, chosen, strict=True):
-        there = first.setdefault(member.run_id, here)
+        other, there = first.setdefault(member.run_id, (member, here))
         if there is not here:
             texts = [
                 f"{axis.where} {_entry(axis, a)} and {_entry(axis, b)}"
                 for axis, a, b in zip(axes, there, here, strict=True)
                 if a != b
             ]
-            raise UsageError(f"{path}: two members are the same run: {'; '.join(texts)}")
+            differing = [key for key, value in member.point.items() if other.point.get(key) != value]
+            reason = idle_text(member.config, differing)
+            raise UsageError(f"{path}: two members are the same run: {'; '.join([*texts, *filter(None, [reason])])}")
+
+
+def _warn_of_idle(members: tuple[Member, ...], table: SweepTable, path: Path) -> None:
+    """Say which settings the sweep file gives to members none of which uses them."""
+    common = [key for key in flatten(nest(table.set)) if all(key in member.config.idle for member in members)]
+    if common:
+        warn(f"{path}: {idle_text(members[0].config, common)}")
 
 
 def _entry(axis: Axis, number: int) -> str:

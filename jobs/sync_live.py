@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data_tools.console import describe, say, warn
+from data_tools.console import counted, describe, say, warn
 from jobs.wandb_files import Record, find_attempts, frame, new_record
 from jobs.wandb_merge import history_record, history_row, last_step, merge, step_in
 from jobs.wandb_upload import Upload, WandbRun, client_environment, find_runs, link_files, make_upload
@@ -108,7 +108,7 @@ class Relay:
         if not self._broken and self._attempt.ended and self.upload.arrived:
             for attempt in (*self.upload.run.folders[:-1], self._attempt):
                 attempt.mark_sent()
-            say(f"{self.upload.run.name}: followed to its end, {self._steps} steps")
+            say(f"{self.upload.run.name}: followed to its end, {counted(self._steps, 'step')}")
 
     def _pass(self, record: Record) -> Record | None:
         """A record as the relay holds it; None for a step that the server has."""

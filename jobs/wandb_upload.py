@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import CommandError, say, warn
+from data_tools.console import CommandError, counted, say, warn
 from jobs.wandb_files import AttemptFolder, Record, find_attempts, frame, in_order
 from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.wandb_server import STRAY_VARIABLES, ServerError, WandbServer
@@ -123,7 +123,7 @@ class Upload:
         """Mark what arrived; return whether it did."""
         if self.arrived:
             self.run.mark_sent()
-            say(f"{self.run.name}: sent {self.steps} steps")
+            say(f"{self.run.name}: sent {counted(self.steps, 'step')}")
         else:
             warn(f"{self.run.name}: not sent; the same command tries again")
         return self.arrived

@@ -18,9 +18,11 @@ from tyro.conf import arg
 from tyro.extras import literal_type_from_choices
 
 from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
-from data_tools.console import CommandError, UsageError, run_command
+from data_tools.console import CommandError, UsageError, run_command, warn
+from data_tools.flags import Switch, empty_means
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
-from vqvae_dist.config_io import Layer, compose, flatten, preset_layer, preset_names, toml_layer
+from vqvae_dist.config_errors import sources
+from vqvae_dist.config_io import Layer, compose, flatten, idle_text, preset_layer, preset_names, toml_layer
 from vqvae_dist.run_folder import Attempt, OtherRankError, PeerEndedError
 
 COMMANDS = {
@@ -61,10 +63,10 @@ class TrainVQVAE(VQVAEConfig):
     preset: Annotated[str, one_of(preset_names(VQVAEConfig))] = ""
     """Settings to start from."""
 
-    config: str = ""
+    config: Annotated[str, empty_means("none", metavar="FILE.toml")] = ""
     """A TOML file of settings, instead of or above the preset."""
 
-    fresh: bool = False
+    fresh: Switch = False
     """Start anew and keep the earlier run aside."""
 
 
@@ -75,10 +77,10 @@ class TrainPixelCNN(PixelCNNConfig):
     preset: Annotated[str, one_of(preset_names(PixelCNNConfig))] = ""
     """Settings to start from."""
 
-    config: str = ""
+    config: Annotated[str, empty_means("none", metavar="FILE.toml")] = ""
     """A TOML file of settings, instead of or above the preset."""
 
-    fresh: bool = False
+    fresh: Switch = False
     """Start anew and keep the earlier run aside."""
 
 
@@ -149,19 +151,37 @@ def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog
     try:
         given = parse(command, arguments, prog=prog, default=below)
     except UsageError as error:
-        raise _with_source(error, layers, arguments) from None
+        raise _with_source(error, kind, layers, arguments) from None
     settings = kind(**{name: getattr(given, name) for name in names})
     if not settings.data.path:
         raise UsageError(f"data.path is needed: --data.path FILE.h5 (see {prog} --help)")
+    _warn_of_idle(settings, layers[bool(chosen.preset) :], arguments)  # a preset may be meant for another kind
     return settings, given.fresh
 
 
-def _with_source(error: UsageError, layers: Sequence[Layer], arguments: Sequence[str]) -> UsageError:
-    """The error with the preset or file that its setting comes from, where the command line did not give it."""
-    key = str(error).split()[0]
-    given = any(argument.replace("_", "-").startswith(f"--{key.replace('_', '-')}") for argument in arguments)
-    source = next((layer.source for layer in reversed(layers) if key in flatten(layer.values)), "")
-    return UsageError(f"{source}: {error}") if source and not given else error
+def _with_source(error: UsageError, kind: type[Any], layers: Sequence[Layer], arguments: Sequence[str]) -> UsageError:
+    """The error with the preset or file that its setting comes from, and the flags that do not go with it."""
+    if str(error).split()[0] not in flatten(kind()):  # about a flag, not about a value
+        return error
+    given = [(layer.source, flatten(layer.values)) for layer in layers]
+    flags = [(f"--{key.replace('_', '-')}", {key: ""}) for key in given_keys(arguments)]
+    found = sources(str(error), [*given, *flags])
+    return UsageError(f"{' with '.join(found)}: {error}") if {layer.source for layer in layers} & set(found) else error
+
+
+def given_keys(arguments: Sequence[str]) -> list[str]:
+    """The settings that a command line gives, by their dotted names."""
+    flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    return [flag.removeprefix("--").replace("-", "_") for flag in flags]
+
+
+def _warn_of_idle(settings: Any, layers: Sequence[Layer], arguments: Sequence[str]) -> None:
+    """Say which settings the chosen kind ignores: those given here, and those that a file sets to another value."""
+    default = flatten(type(settings)())
+    in_files = [key for layer in layers for key, value in flatten(layer.values).items() if value != default.get(key)]
+    text = idle_text(settings, [*in_files, *given_keys(arguments)])
+    if text and os.environ.get("RANK", "0") == "0":
+        warn(text)
 
 
 def stop_on_signals() -> None:

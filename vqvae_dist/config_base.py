@@ -9,12 +9,17 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 from tyro.conf import arg
 
+from data_tools.flags import empty_means
+
 Split = Literal["train", "validate", "test", "all"]
 ChoosingSplit = Literal["train", "validate"]
 """Splits that may choose the best checkpoint: nothing chooses by test."""
 
 NeededPath = Annotated[str, arg(help_behavior_hint="(needed)")]
 """A path that has no default; it is empty in settings that are not yet those of a run."""
+
+Emptiable = Annotated[str, empty_means("empty")]
+"""A text that may be empty."""
 
 Best = Literal["max", "min"]
 """Whether a metric is best where it is highest, or lowest."""
@@ -24,6 +29,9 @@ MOST = 10**9
 
 MAX_CHANNELS, MAX_LAYERS = 8192, 1024
 """Beyond these even a single layer, or a step, fits into no machine."""
+
+MAX_CODES = 65536
+"""Codes are stored as 16 bits."""
 
 C = TypeVar("C")
 V = TypeVar("V")

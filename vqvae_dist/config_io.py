@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
@@ -203,6 +203,12 @@ def result_settings(config: TrainConfig) -> dict[str, Any]:
     free = FREE_KEYS | config.idle
     kept = {key: value for key, value in flat.items() if key not in free and (key, value) not in younger}
     return kept | {"optim.milestones": list(config.milestones), "optim.warmup": config.warmup}
+
+
+def idle_text(config: TrainConfig, keys: Iterable[str]) -> str:
+    """``model.quantizer.kind fsq does not use ...`` for those of ``keys`` that change nothing; empty without any."""
+    idle = [key for key in dict.fromkeys(keys) if key in config.idle]
+    return f"{config.kind_text} does not use {', '.join(idle)}" if idle else ""
 
 
 def changed_settings(stored: Mapping[str, Any], config: TrainConfig) -> list[str]:

@@ -148,3 +148,8 @@ class PixelCNNConfig(TrainConfig):
     def idle(self) -> frozenset[str]:
         """The settings that ``model.kind`` does not use."""
         return unused("model.", PixelCNNModelConfig, PRIORS[self.model.kind].uses)
+
+    @property
+    def kind_text(self) -> str:
+        """The kind of prior."""
+        return f"model.kind {self.model.kind}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
-from vqvae_dist.config_base import below_one, check, config, not_negative
+from vqvae_dist.config_base import MAX_CHANNELS, MAX_CODES, below_one, check, config, not_negative
 
 Kind = Literal["ema", "gradient", "fsq"]
+
+SHOWN = 4
+"""Widths of a code that an error offers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,14 @@ class QuantizerKind:
 
     collapsed: str = ""
     """What helps when few codes are used, beside fewer codes; ends in ``, or``."""
+
+    def fitting(self, K: int, D: int) -> str:
+        """``; fitting: ...``: the D nearest to ``D`` that it can have with ``K`` codes, and the other way round."""
+        near = sorted((d for d in range(1, MAX_CHANNELS + 1) if self.has_size(K, d)), key=lambda d: abs(d - D))[:SHOWN]
+        widths = [f"model.code_dim {', '.join(map(str, sorted(near)))}"] if near else []
+        sizes = [size for size in range(2, MAX_CODES + 1) if self.has_size(size, D)]
+        counts = [f"model.codebook_size {min(sizes, key=lambda size: abs(log(size / K)))}"] if sizes else []
+        return f"; fitting: {'; or '.join(widths + counts)}" if near or sizes else ""
 
 
 def levels_of(K: int, D: int) -> int | None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from vqvae_dist.config_base import MOST, NeededPath, below_one, check, config, not_negative, positive, younger
+from data_tools.flags import empty_means
+from vqvae_dist.config_base import (
+    MOST,
+    Emptiable,
+    NeededPath,
+    below_one,
+    check,
+    config,
+    not_negative,
+    positive,
+    younger,
+)
 
 
 @config
@@ -119,7 +130,7 @@ class CheckpointConfig:
     keep_last: int = 2
     """Newest checkpoints kept, beside the best one."""
 
-    best_metric: str = ""
+    best_metric: Emptiable = ""
     """A validate/ metric, with "max " or "min " before it, whichever is better; empty takes the stage's own."""
 
     def __post_init__(self) -> None:
@@ -141,13 +152,13 @@ class TrackingConfig:
     project: str = "brain-vqvae"
     """W&B project."""
 
-    entity: str = ""
+    entity: Emptiable = ""
     """W&B entity (team or user); empty takes the account's default."""
 
-    group: str = ""
+    group: Emptiable = ""
     """W&B group; a sweep sets its name."""
 
-    tags: tuple[str, ...] = ()
+    tags: Annotated[tuple[str, ...], empty_means("none")] = ()
     """W&B tags."""
 
 
@@ -202,6 +213,11 @@ class TrainConfig:
     def idle(self) -> frozenset[str]:
         """The settings, flat, that change nothing beside the others."""
         return frozenset()
+
+    @property
+    def kind_text(self) -> str:
+        """The setting that decides what is ``idle``, with its value: ``model.quantizer.kind fsq``."""
+        return ""
 
 
 def to_steps(value: int | float, steps: int) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from vqvae_dist.config_base import (
     MAX_CHANNELS,
+    MAX_CODES,
     MAX_LAYERS,
     Best,
     ChoosingSplit,
@@ -111,15 +112,16 @@ class VQVAEModelConfig:
         check(
             0 <= self.residual_layers <= MAX_LAYERS, "model.residual_layers", self.residual_layers, f"0 to {MAX_LAYERS}"
         )
-        check(2 <= self.codebook_size <= 65536, "model.codebook_size", self.codebook_size, "from 2 to 65536")
+        size = self.codebook_size
+        check(2 <= size <= MAX_CODES, "model.codebook_size", size, f"from 2 to {MAX_CODES}")
         power = self.downsample >= 2 and self.downsample & (self.downsample - 1) == 0
         check(power, "model.downsample", self.downsample, "a power of two from 2")
         below_one("model.ema", self.ema)
-        kind = QUANTIZERS[self.quantizer.kind]
-        if not kind.has_size(self.codebook_size, self.code_dim):
+        kind, K, D = QUANTIZERS[self.quantizer.kind], self.codebook_size, self.code_dim
+        if not kind.has_size(K, D):
             raise ValueError(
                 f"model.codebook_size must be {kind.sizes} with model.quantizer.kind {self.quantizer.kind}, "
-                f"got {self.codebook_size} with model.code_dim {self.code_dim}"
+                f"got {K} with model.code_dim {D}{kind.fitting(K, D)}"
             )
 
 
@@ -167,3 +169,8 @@ class VQVAEConfig(TrainConfig):
     def idle(self) -> frozenset[str]:
         """The settings that ``model.quantizer.kind`` does not use."""
         return unused("model.quantizer.", QuantizerConfig, QUANTIZERS[self.model.quantizer.kind].uses)
+
+    @property
+    def kind_text(self) -> str:
+        """The kind of quantizer."""
+        return f"model.quantizer.kind {self.model.quantizer.kind}"

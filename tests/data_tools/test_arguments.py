@@ -6,6 +6,7 @@ from tyro.conf import Positional, arg
 
 from data_tools.arguments import parse
 from data_tools.console import UsageError
+from data_tools.flags import Switch, empty_means
 from tests.terminal import on_a_terminal
 
 
@@ -75,6 +76,8 @@ def test_an_error_inside_a_function_is_not_a_usage_error(capsys: pytest.CaptureF
     [
         ([], ["missing --path (see tool --help)"]),
         (["--path", "x", "--optm.lr", "3"], ["--optm.lr", "nearest: --optim.lr"]),
+        (["--path", "x", "--optim.learning-rate", "3"], ["--optim.learning-rate, 3; did you mean --optim.lr?"]),
+        (["--path", "x", "--zebra", "3"], ["unrecognized: --zebra, 3 (see tool --help)"]),
         (["--path", "x", "--optim.lr", "abc"], ["--optim.lr", "'abc'", "FLOAT"]),
         (["--path", "x", "--optim.lr", "-1"], ["optim.lr must be positive, got -1.0"]),
         (["--path", "x", "--mode", "of"], ["'of'", "--mode", "auto", "off"]),
@@ -119,3 +122,30 @@ def test_help_is_printed_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> 
         parse(Settings, ["--help"], prog="tool")
     assert caught.value.code == 0
     assert "--optim.lr" in capsys.readouterr().out
+
+
+def test_help_says_what_an_empty_default_means_and_lists_a_switch_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Names = Annotated[Positional[tuple[str, ...]], empty_means("all", metavar="[NAME...]")]
+
+    def look(
+        names: Names = (),
+        /,
+        *,
+        follow: Annotated[Switch, arg(aliases=["-f"])] = False,
+        profile: Annotated[str, empty_means("as before")] = "",
+        group: Annotated[str, empty_means("none")] = "lab",
+    ) -> bool:
+        """Look."""
+        return follow
+
+    with pytest.raises(SystemExit):
+        parse(look, ["--help"], prog="tool")
+    shown = capsys.readouterr().out
+    assert [line.strip(" │|") for line in shown.splitlines() if "(default" in line or "--follow" in line] == [
+        "[NAME...]      names (default: all)",
+        "-f, --follow",
+        "--profile STR  (default: as before)",
+        "--group STR    (default: lab)",
+    ]
+    assert parse(look, ["-f"], prog="tool")
+    assert not parse(look, [], prog="tool")

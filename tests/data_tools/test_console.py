@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from data_tools import console
-from data_tools.console import CommandError, UsageError, did_you_mean, progress, run_command, warn
+from data_tools.console import CommandError, UsageError, counted, did_you_mean, progress, run_command, warn
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,17 @@ def test_each_program_tells_its_version(program: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("brain-vqvae-suite")
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "said"),
+    [
+        (0, ("slice",), "0 slices"),
+        (1, ("slice",), "1 slice"),
+        (2, ("slice",), "2 slices"),
+        (1, ("process", "processes"), "1 process"),
+        (2, ("process", "processes"), "2 processes"),
+    ],
+)
+def test_what_is_counted_has_the_right_number(count: int, words: tuple[str, ...], said: str) -> None:
+    assert counted(count, *words) == said

@@ -101,7 +101,7 @@ def test_rows_and_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
     (complaint,) = partly.complaints()
     assert complaint == "--subject-pattern: does not fit all files, e.g. b.png; other rules give their subjects"
     assert list(rules.complaints()) == [
-        "--subjects: 1 rows fit no file, e.g. old.png",
+        "--subjects: 1 row fits no file, e.g. old.png",
         "--subjects: no row fits 2 files, e.g. b.png; other rules give their subjects",
     ]
 

@@ -23,7 +23,7 @@ def everything(path: Path) -> dict[str, bytes]:
 
 def test_a_good_file_passes(phantom_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verify(phantom_file)
-    assert "36 slices as they were packed" in capsys.readouterr().out
+    assert "36 slices as packed" in capsys.readouterr().out
 
 
 def test_no_flipped_bit_is_overlooked_unless_nothing_lies_there(copy: Path) -> None:
@@ -71,7 +71,7 @@ def test_an_index_changed_with_its_checksum_is_caught(column: str, copy: Path) -
     with h5py.File(copy, "a") as file:
         values = file[f"images/32x32_uint8/{column}"]
         values[0] = values[0] + 1
-    with pytest.raises(CommandError, match="faults beside"):
+    with pytest.raises(CommandError, match=r"faults? beside"):
         verify(copy)
 
 

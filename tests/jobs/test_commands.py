@@ -27,6 +27,7 @@ from tests.jobs.sweep_files import finish_run, make_sweep
         (["run", "--"], 2, "no command after --"),
         (["logs", "trial", "nobody"], 2, "no member or stage 'nobody'"),
         (["logs", "trial", "lr"], 2, "could be"),
+        (["logs", "trial", "--follow"], 2, "name it (`python -m jobs status /"),
         (["best", "trial"], 1, "no member is completed yet"),
     ],
 )
@@ -64,16 +65,21 @@ def test_logs_show_the_end_of_each_and_one_whole(
     folder, plan = make_sweep(tmp_path, packed)
     unit = plan.members[0].run_id
     Ledger(folder.events_file).append("submitted", unit=unit, job_id="77", executor="local", process=None)
-    folder.log_file("77").write_text("".join(f"line {n}\x1b[31m\n" for n in range(9)))
+    of_submitit = "submitit INFO (2026-01-01 00:00:00,000) - Loading pickle: x.pkl\n"
+    said = "".join(f"line {n}\x1b[31m\n" for n in range(9))
+    folder.log_file("77").write_text(f"{of_submitit}{said}submitit WARNING (x) - Caught a signal\n{of_submitit}end")
     monkeypatch.chdir(tmp_path)
     assert main(["logs", "trial"]) == 0
     shown = capsys.readouterr().out
-    assert "line 4" in shown
-    assert "line 3" not in shown
-    assert main(["logs", "trial", unit, "--follow"]) == 0
-    shown = capsys.readouterr().out
-    assert "line 0" in shown
-    assert "\x1b" not in shown
+    assert "line 6" in shown
+    assert "line 5" not in shown
+    assert "submitit INFO" not in shown
+    for flags in ([], ["--follow"], ["--follow", "--lines", "20"]):
+        assert main(["logs", "trial", unit, *flags]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("line 0")
+        assert shown.endswith("- Caught a signal\nend")
+        assert "\x1b" not in shown
     assert main(["logs", "trial", unit, "--rank", "3"]) == 1
 
 

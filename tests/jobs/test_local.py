@@ -118,6 +118,20 @@ def test_members_run_a_few_at_a_time_and_each_once(tmp_path: Path, packed: Path)
     assert len(here.started) == 4
 
 
+def test_what_runs_is_told_with_the_time_that_is_left(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jobs.local.SAY_EVERY_S", 0.0)
+    here = machine(tmp_path, packed)
+    member = here.plan.members[0]
+    run = here.folder.run(member.run_id)
+    run.path.mkdir(parents=True)
+    row = {"global_step": 10, "train/loss": 0.25, "train/slices_per_second": member.batch_size / 2}
+    run.metrics_file.write_text(json.dumps(row) + "\n")
+    assert here.feed() == 0
+    assert f"{member.run_id}: step 10/40, loss 0.25, 60 s left\n" in capsys.readouterr().out
+
+
 def test_gpus_are_shared_out_without_overlap(tmp_path: Path, packed: Path) -> None:
     here = machine(tmp_path, packed, gpus_per_node=2)
     assert here.feed() == 0
@@ -133,7 +147,10 @@ def test_failed_member_stops_no_other_and_is_not_run_again(
     assert here.feed() == 1
     assert here.states()[bad] == "failed"
     assert sorted(here.states().values()) == ["completed", "completed", "completed", "failed"]
-    assert f"{bad}: failed: the loss is not finite" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{bad}: failed: the loss is not finite" in said
+    assert f"what failed or was lost runs again with: python -m jobs retry {here.folder.path}\n" in said
+    assert "cancelled" not in said
     assert here.feed() == 1
     assert len(here.started) == 4
 
@@ -196,6 +213,22 @@ def test_cancelled_members_stop_or_never_start_and_retry_takes_them_up(tmp_path:
     assert {started.unit for started in here.started} == set(units) - {second}
 
 
+def test_what_is_cancelled_is_said_to_need_its_name(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = machine(tmp_path, packed)
+    assert here.feed() == 0
+    here.folder.run(here.plan.members[2].run_id).summary_file.unlink()
+    unit = here.plan.members[2].run_id
+    Ledger(here.folder.events_file).append("cancelled", unit=unit, by="somebody")
+    said = f"what was cancelled runs again when it is named: python -m jobs retry {here.folder.path} {unit}\n"
+    capsys.readouterr()
+    assert here.feed() == 1
+    assert said in capsys.readouterr().out
+    assert retry_units(here.folder, [], profile=None, wait=False) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_retry_names_what_is_not_to_be_retried(tmp_path: Path, packed: Path) -> None:
     folder, plan = make_sweep(tmp_path, packed)
     finish_run(folder, plan.members[0].run_id)
@@ -240,7 +273,7 @@ def test_auto_is_what_this_machine_has(profile: Profile, gpus: tuple[int, ...], 
 
 
 def test_more_gpus_than_there_are_is_refused() -> None:
-    with pytest.raises(CommandError, match="wants 2 GPUs for each member, and 1 are visible"):
+    with pytest.raises(CommandError, match="wants 2 GPUs for each member; visible here: 1"):
         resolve(Profile(executor="local", gpus_per_node=2), (0,))
 
 

@@ -120,6 +120,12 @@ def test_dry_run_shows_members_and_cost_and_writes_nothing(tmp_path: Path, packe
     assert "about 0.0107 process-hours; the longest member 13 s (measured 25 slices/s a member, median of 1)" in cost
 
 
+def test_dry_run_counts_one_member_and_one_process(tmp_path: Path, packed: Path) -> None:
+    lines = list(describe(look(tmp_path, packed, "")))
+    assert lines[0].startswith("trial: 1 member of train-vqvae, in ")
+    assert ", 1 process each, " in lines[-1]
+
+
 class Counted(str):
     """A run id that counts how often it is compared."""
 

@@ -70,9 +70,18 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
     assert member.config.tracking.mode == "offline"  # the profile's, where nothing else says one
 
 
+def test_a_stage_that_there_is_not_is_answered_with_the_nearest(tmp_path: Path, packed: Path) -> None:
+    with pytest.raises(UsageError, match=r"got \"train-vqva\"; did you mean train-vqvae\?$"):
+        read(tmp_path, packed, head='stage = "train-vqva"')
+
+
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
+        (
+            '[pipeline]\nthen = ["extract-codes", "report"]\n[pipeline.extract-code]\nviews = 2',
+            "then doesn't hold extract-code; did you mean extract-codes?",
+        ),
         (
             '[grid]\nseed = [1, 2]\n"optim.lr" = [1e-2, 1e-3, 0.001]',
             "two members are the same run: [grid] optim.lr entry 2 (lr 1e-3) and entry 3 (lr 1e-3)",
@@ -84,6 +93,14 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
         (
             '[zip]\n"optim.lr" = [1e-3, 1e-3]\nseed = [1, 1]',
             "[zip] entry 1 (lr 1e-3 · seed 1) and entry 2 (lr 1e-3 · seed 1)",
+        ),
+        (
+            '"model.quantizer.kind" = "fsq"\n"model.code_dim" = 3\n[grid]\n"model.quantizer.decay" = [0.5, 0.9]',
+            "and entry 2 (quantizer.decay 0.9); model.quantizer.kind fsq does not use model.quantizer.decay",
+        ),
+        (
+            '"model.quantizer.kind" = "fsq"',
+            "preset smoke with {file}: model.codebook_size must be levels to the power of model.code_dim",
         ),
         ('[grid]\n"optim.milestones" = [[10, 50]]', "optim.milestones 50 must lie below schedule.steps 40"),
         ('[grid]\n"optim.milestones" = [[20, 10]]', "optim.milestones must be rising"),
@@ -121,8 +138,16 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
 def test_wrong_sweep_file_is_refused_in_words(tmp_path: Path, packed: Path, rest: str, message: str) -> None:
     with pytest.raises(UsageError) as refusal:
         read(tmp_path, packed, rest)
-    assert message in str(refusal.value)
+    assert message.replace("{file}", str(tmp_path / "sweep.toml")) in str(refusal.value)
     assert "sweep.toml" in str(refusal.value)
+
+
+def test_setting_that_no_member_uses_is_told(tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = '"model.code_dim" = 3\n"model.quantizer.decay" = 0.5\n[grid]\n"model.quantizer.kind" = '
+    assert len(read(tmp_path, packed, f'{given}["fsq"]').members) == 1
+    assert "sweep.toml: model.quantizer.kind fsq does not use model.quantizer.decay\n" in capsys.readouterr().err
+    assert len(read(tmp_path, packed, f'{given}["fsq", "ema"]').members) == 2
+    assert capsys.readouterr().err == ""
 
 
 def test_late_milestone_of_the_base_is_only_a_warning(

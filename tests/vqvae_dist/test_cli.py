@@ -31,8 +31,14 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
         (["train-vqvae", "--preset"], "(presets: full_resolution, original, smoke)"),
         (
             ["train-vqvae", "--preset", "full_resolution", "--schedule.steps", "10"],
-            "error: preset full_resolution: model.quantizer.init_after must be below schedule.steps 10, got 20",
+            "error: preset full_resolution with --schedule.steps: model.quantizer.init_after must be below "
+            "schedule.steps 10, got 20",
         ),
+        (
+            ["train-vqvae", "--preset", "smoke", "--model.quantizer.kind", "fsq"],
+            "error: preset smoke with --model.quantizer.kind: model.codebook_size must be levels to the power of",
+        ),
+        (["train-vqvae", "--preset", "smoke", "--steps", "3"], "error: unrecognized: --steps, 3; nearest: --schedule."),
         (
             [
                 "train-vqvae",
@@ -60,6 +66,38 @@ def test_a_wrong_command_line_exits_2_with_one_line(
     text = said(capfd)
     assert message in text
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--model.quantizer.commitment", "5"],
+            "warning: model.quantizer.kind fsq does not use model.quantizer.commit",
+        ),
+        (
+            ["--model.quantizer.init-after=0"],
+            "warning: model.quantizer.kind fsq does not use model.quantizer.init_after\n",
+        ),
+        (["--config", "a.toml"], "warning: model.quantizer.kind fsq does not use model.quantizer.decay\n"),
+        (["--config", "a.toml", "--model.quantizer.kind", "ema"], ""),
+        (["--optim.lr", "1"], ""),
+    ],
+)
+def test_a_setting_that_the_kind_does_not_use_is_told(
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "a.toml").write_text("[model.quantizer]\ndecay = 0.5\ninit_after = 0\n")
+    monkeypatch.chdir(tmp_path)
+    fsq = ["--model.quantizer.kind", "fsq", "--model.code-dim", "3", "--data.path", "no.h5", "--output-dir", "run"]
+    assert main(["train-vqvae", *fsq, *arguments]) == 1
+    text = said(capfd)
+    assert message in text
+    assert ("does not use" in text) == bool(message)
 
 
 def test_a_missing_file_exits_1(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ from vqvae_dist.config_io import (
             {"xyz.rate": 1},
             'file.toml: unknown setting xyz, given {"rate": 1}; allowed: seed, output_dir, optim,',
         ),
+        (
+            {"optm.gamma": 0.5},
+            'file.toml: unknown setting optm, given {"gamma": 0.5}; did you mean optim?',
+        ),
+        ({"model.quantiser.decay": 0.5}, 'model.quantiser, given {"decay": 0.5}; did you mean model.quantizer?'),
+        ({"model.norm": "layr"}, """must be 'none' or 'layer', got "layr"; did you mean layer?"""),
         ({"lr": 1e-3}, "file.toml: unknown setting lr, given 0.001; did you mean optim.lr?"),
         ({"optim.lr": "fast"}, 'file.toml: optim.lr must be a number, got "fast"'),
         ({"optim.lr": "1e-3"}, 'file.toml: optim.lr must be a number, got "1e-3"'),
@@ -63,6 +69,10 @@ from vqvae_dist.config_io import (
         ({"model.norm": "batch"}, """file.toml: model.norm must be 'none' or 'layer', got "batch\""""),
         ({"model.downsample": 3}, "file.toml: model.downsample must be a power of two from 2, got 3"),
         ({"model.codebook_size": 70000}, "file.toml: model.codebook_size must be from 2 to 65536, got 70000"),
+        (
+            {"model.quantizer.kind": "fsq", "model.code_dim": 16},
+            "file.toml: model.codebook_size must be levels to the power of model.code_dim, as 8^3 = 512, with",
+        ),
         ({"data.crop": 30}, "file.toml: data.crop must be a multiple of model.downsample 4, got 30"),
         ({"data.validate_split": "test"}, "data.validate_split must be 'train' or 'validate', got"),
         ({"data.validate_split": "all"}, "data.validate_split must be 'train' or 'validate', got"),

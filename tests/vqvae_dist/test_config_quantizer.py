@@ -41,5 +41,19 @@ def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) 
     chosen = QuantizerConfig(kind="halves")  # type: ignore[arg-type]  # Kind does not have it
     assert isinstance(build_quantizer(VQVAEModelConfig(quantizer=chosen, codebook_size=6, code_dim=3)), Halves)
     expected = r"model\.codebook_size must be twice model\.code_dim with model\.quantizer\.kind halves, got 64 with"
-    with pytest.raises(ValueError, match=expected):
+    with pytest.raises(ValueError, match=expected + " .* 3; fitting: model.code_dim 32; or model.codebook_size 6$"):
         VQVAEModelConfig(quantizer=chosen, codebook_size=64, code_dim=3)
+
+
+@pytest.mark.parametrize(
+    ("K", "D", "fitting"),
+    [
+        (64, 16, "; fitting: model.code_dim 1, 2, 3, 6; or model.codebook_size 65536"),
+        (500, 3, "; fitting: model.code_dim 1; or model.codebook_size 512"),
+        (4096, 64, "; fitting: model.code_dim 3, 4, 6, 12"),
+    ],
+)
+def test_sizes_that_fit_are_offered(K: int, D: int, fitting: str) -> None:
+    with pytest.raises(ValueError, match=r"model\.codebook_size must be levels to the power") as refusal:
+        VQVAEModelConfig(quantizer=QuantizerConfig(kind="fsq"), codebook_size=K, code_dim=D)
+    assert str(refusal.value).endswith(f"got {K} with model.code_dim {D}{fitting}")

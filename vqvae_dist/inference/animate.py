@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.console import CommandError, UsageError, say
+from data_tools.console import CommandError, UsageError, counted, say
+from data_tools.flags import Switch
 from data_tools.staging import staged
 from vqvae_dist.animation import FRAME_MS, LAST_FRAME_MS, frames_of, write_gif
 from vqvae_dist.inference.output import claim
 from vqvae_dist.pictures import Picture
 
 
-def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
+def animate(*, run: Path, output: Path, overwrite: Switch = False) -> None:
     """Show the same slices through a training, from the pictures in its run folder.
 
     A GIF keeps all 256 gray levels exactly. An MP4 is for presentations and is not lossless; it needs ffmpeg.
@@ -35,7 +36,7 @@ def animate(*, run: Path, output: Path, overwrite: bool = False) -> None:
         find_ffmpeg()  # told before a folder is made
     claim([output], overwrite=overwrite)
     writers[suffix](output, frames)
-    say(f"{output}: {len(frames)} pictures")
+    say(f"{output}: {counted(len(frames), 'picture')}")
 
 
 def write_mp4(path: Path, frames: list[Picture]) -> None:

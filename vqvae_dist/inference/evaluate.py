@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import arg
 
-from data_tools.console import UsageError, say
+from data_tools.console import UsageError, counted, say
+from data_tools.flags import Switch
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.data.slices import check_sizes
@@ -43,7 +44,7 @@ def evaluate(
     output: Path,
     pixelcnn: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="(default: none)")] = None,
     reference_draws: int = 5,
-    overwrite: bool = False,
+    overwrite: Switch = False,
 ) -> None:
     """Score the best VQ-VAE of a run, and a prior, on a split of packed slices.
 
@@ -181,7 +182,7 @@ def _data(vqvae: LoadedVQVAE, reader: SliceReader, reference: Reference | None) 
 
 def _headline(metrics: dict[str, Any]) -> str:
     """Say the figures that matter in one line."""
-    parts = [f"{metrics['split']}: {metrics['slices']} slices of {metrics['subjects']} subjects"]
+    parts = [f"{metrics['split']}: {counted(metrics['slices'], 'slice')} of {counted(metrics['subjects'], 'subject')}"]
     for name, label in (("ssim_foreground", "foreground SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR")):
         parts.append(f"{label} {_shown(metrics[name]['mean'])}")
     parts.append(f"{metrics['dead_slices']} dead")

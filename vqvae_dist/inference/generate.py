@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tyro.conf import arg
 
-from data_tools.console import UsageError, progress, say
+from data_tools.console import UsageError, counted, progress, say
+from data_tools.flags import Switch
 from vqvae_dist.counter_random import uniforms
 from vqvae_dist.files import write_json
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
@@ -52,7 +53,7 @@ def generate(
     position: Annotated[float | None, arg(metavar="0..1", help_behavior_hint=LIKE_TRAINING)] = None,
     class_: Annotated[str | None, arg(name="class", metavar="CLASS", help_behavior_hint=LIKE_TRAINING)] = None,
     size: Annotated[str | None, arg(metavar="HxW", help_behavior_hint=LIKE_TRAINING)] = None,
-    overwrite: bool = False,
+    overwrite: Switch = False,
 ) -> None:
     """Draw new slices from a prior: a grid of all, and beside it a lossless grid and a picture of each.
 
@@ -84,7 +85,7 @@ def generate(
         save_pictures(files, drawn)
         settings = {"seed": seed, **kept._asdict(), "size": list(pixels)}
         write_json(files["record"], record(images, prior, condition, settings, num_samples))
-    say(f"{output}: {num_samples} slices of {pixels[0]}x{pixels[1]}; lossless in {output.with_suffix('')}")
+    say(f"{output}: {counted(num_samples, 'slice')} of {pixels[0]}x{pixels[1]}; lossless in {output.with_suffix('')}")
 
 
 def checked_filter(temperature: float, top_k: int, top_p: float) -> Filter:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_tools.console import UsageError, say
+from data_tools.console import UsageError, counted, say
+from data_tools.flags import Switch
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
@@ -34,7 +35,9 @@ class Pair(NamedTuple):
         return ERROR_GAIN * (self.original - self.reconstruction).abs()
 
 
-def reconstruct(*, run: Path, data: Path, split: Split, output: Path, count: int = 8, overwrite: bool = False) -> None:
+def reconstruct(
+    *, run: Path, data: Path, split: Split, output: Path, count: int = 8, overwrite: Switch = False
+) -> None:
     """Picture what the best VQ-VAE of a run makes of slices of a split.
 
     For each shape GROUP: GROUP_reconstructions.png has originals above their reconstructions, GROUP_errors_x4.png the
@@ -59,7 +62,7 @@ def reconstruct(*, run: Path, data: Path, split: Split, output: Path, count: int
             _save_pictures(staged, group, reconstructed(vqvae, reader, {group: rows}))
     for group, rows in chosen.items():
         grid = output / _grid_names(group)[-1]
-        say(f"{grid}: {len(rows)} slices above their reconstructions; single pictures in {output / group}")
+        say(f"{grid}: {counted(len(rows), 'slice')}, originals above; single pictures in {output / group}")
 
 
 def reconstructed(vqvae: LoadedVQVAE, reader: SliceReader, chosen: Chosen) -> list[Pair]:

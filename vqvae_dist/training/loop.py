@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from data_tools.console import CommandError, progress_bar, say, warn
+from data_tools.console import CommandError, counted, progress_bar, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
@@ -87,7 +87,7 @@ class Loop:
                 self.tell(f"stopped at step {progress.step}; the same command continues")
                 return "stopped"
         self.write_summary("completed")
-        self.tell(f"completed {schedule.steps} steps in {progress.seconds:.0f} s: {self.session.run.path}")
+        self.tell(f"completed {counted(schedule.steps, 'step')} in {progress.seconds:.0f} s: {self.session.run.path}")
         return "completed"
 
     def step_edge(self, report: StepReport) -> None:

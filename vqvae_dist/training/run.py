@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data_tools.console import CommandError, first_line, say, warn
+from data_tools.console import CommandError, counted, first_line, say, warn
 from vqvae_dist.config import TrainConfig
 from vqvae_dist.run_folder import PeerEndedError, RunFolder
 from vqvae_dist.training.checkpoint import Checkpoints
@@ -28,7 +28,8 @@ def run_stage(config: TrainConfig, session: Session, build: Callable[[Session], 
         if runtime.is_main:
             make_up(run, Checkpoints(run, keep_last=config.checkpoint.keep_last, of=session.name))
             run.check_metrics()
-            say(f"{run.path}: completed already, {config.schedule.steps} steps; larger schedule.steps extends it")
+            steps = counted(config.schedule.steps, "step")
+            say(f"{run.path}: completed already, {steps}; larger schedule.steps extends it")
         runtime.close()
         return "completed"
     state = "failed"

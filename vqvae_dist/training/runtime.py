@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
 
-from data_tools.console import CommandError, UsageError
+from data_tools.console import CommandError, UsageError, counted
 from vqvae_dist.config import PrecisionConfig, ScheduleConfig
 from vqvae_dist.training.heartbeat import Heartbeat
 from vqvae_dist.training.memory import MemoryNote, OutOfMemoryError
@@ -147,7 +147,7 @@ def batch_shares(schedule: ScheduleConfig, processes: int) -> tuple[int, int]:
     if size % unit:
         below, above = size // unit * unit, (size // unit + 1) * unit
         nearest = f"{below} or {above}" if below else f"{above}"
-        parts = f"{processes} processes" + (f" x {micro} slices" if micro else "")
+        parts = counted(processes, "process", "processes") + (f" x {counted(micro, 'slice')}" if micro else "")
         raise UsageError(f"schedule.batch_size {size} does not divide by {parts}; nearest: {nearest}")
     share = size // processes
     return share, micro or share

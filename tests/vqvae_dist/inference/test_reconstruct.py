@@ -129,7 +129,7 @@ def test_pictures_of_two_models_never_lie_together(vqvae_run, pack, tmp_path, fu
 def test_where_the_pictures_are_is_said(vqvae_run, pack, tmp_path, capsys):
     data, output = pack(shapes=((32, 40, "uint8"), (21, 26, "uint16"))), tmp_path / "out"
     reconstruct(run=vqvae_run(), data=data, split="test", output=output, count=2)
-    told = "2 slices above their reconstructions; single pictures in"
+    told = "2 slices, originals above; single pictures in"
     groups = ("21x26_uint16", GROUP)
     lines = [f"{output / group}_reconstructions.png: {told} {output / group}" for group in groups]
     assert capsys.readouterr().out.splitlines() == lines

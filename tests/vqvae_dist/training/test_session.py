@@ -175,7 +175,7 @@ def test_checkpoints_without_settings_are_not_taken_up(trainer: Trainer) -> None
 def test_a_refused_command_leaves_no_run_behind(trainer: Trainer) -> None:
     ended = trainer({"schedule.batch_size": 9, "schedule.micro_batch_size": 2})
     assert ended.status == 2
-    assert "schedule.batch_size 9 does not divide by 1 processes x 2 slices; nearest: 8 or 10" in ended.text
+    assert "schedule.batch_size 9 does not divide by 1 process x 2 slices; nearest: 8 or 10" in ended.text
     assert not trainer.run.path.exists()
     if not torch.cuda.is_available():
         ended = trainer({"precision.mixed": "fp16"})
