@@ -70,7 +70,8 @@ def train(
     milestones stay where they were: such a one is put aside.
     """
     settings = {"tracking.mode": "disabled", **settings}
-    words = ["--fresh"] if planned_steps(run) not in (None, settings.get("schedule.steps")) else []
+    before = planned_steps(run)
+    words = ["--fresh"] if before not in (None, settings.get("schedule.steps", before)) else []
     command(stage, "--preset", preset, "--output-dir", run, *flags(settings), *words, builder=builder)
     return dict(json.loads((run / "summary.json").read_text()))
 
