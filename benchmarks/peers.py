@@ -1,9 +1,10 @@
 """Public quantizers trained as ours is: the same batches, crops, loss, optimizer, learning rates and number of steps.
 
-``monai``: MONAI's VQVAE with about our size (its layer's default decay .5, or .99). ``lucidrains``: the quantizer of
-vector-quantize-pytorch (k-means start, revival of codes) between our encoder and decoder. Their quantization losses
-are their own. On a CPU, too, they compute in float32, as both packages see to on a GPU: in bfloat16 a good part of
-the codes would be others. They are scored by the same code as ours, at their last step.
+``monai``: MONAI's VQVAE with about our size. ``lucidrains``: the quantizer of vector-quantize-pytorch (k-means start,
+revival of codes) between our encoder and decoder. Each with the codebook's decay that its package has by default (MONAI
+.5, lucidrains .8) and with a longer memory. Their quantization losses are their own. On a CPU, too, they compute in
+float32, as both packages see to on a GPU: in bfloat16 a good part of the codes would be others. They are scored by the
+same code as ours, at their last step.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class MonaiPeer(Peer):
 class LucidrainsPeer(Peer):
     """vector-quantize-pytorch in our networks."""
 
-    def __init__(self, config: VQVAEModelConfig) -> None:
+    def __init__(self, config: VQVAEModelConfig, decay: float) -> None:
         super().__init__()
         from vector_quantize_pytorch import VectorQuantize
 
@@ -103,7 +104,7 @@ class LucidrainsPeer(Peer):
         self.quantizer = VectorQuantize(
             dim=config.code_dim,
             codebook_size=config.codebook_size,
-            decay=0.99,
+            decay=decay,
             commitment_weight=0.25,
             kmeans_init=True,
             threshold_ema_dead_code=2,
@@ -120,7 +121,8 @@ class LucidrainsPeer(Peer):
 PEERS: dict[str, Callable[[VQVAEModelConfig], Peer]] = {
     "monai_decay.5": lambda config: MonaiPeer(config, 0.5),
     "monai_decay.99": lambda config: MonaiPeer(config, 0.99),
-    "lucidrains": LucidrainsPeer,
+    "lucidrains_decay.8": lambda config: LucidrainsPeer(config, 0.8),
+    "lucidrains_decay.99": lambda config: LucidrainsPeer(config, 0.99),
 }
 
 

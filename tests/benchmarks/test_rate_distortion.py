@@ -46,9 +46,12 @@ def test_curves_are_compared_at_equal_downsampling() -> None:
         ]
 
     better = [(rate / 2, quality) for rate, quality in CURVE]
-    rows = {"ours": {"points": [*points(better, 4), *points(CURVE, 8)]}, "lucidrains": {"points": points(CURVE, 4)}}
+    rows = {
+        "ours": {"points": [*points(better, 4), *points(CURVE, 8)]},
+        "lucidrains_decay.8": {"points": points(CURVE, 4)},
+    }
     lines = rate_distortion.comparison(rows).splitlines()[2:]
-    assert [line.split(" | ")[:3] for line in lines] == [["| 4", "lucidrains", "-50 %"]]
+    assert [line.split(" | ")[:3] for line in lines] == [["| 4", "lucidrains_decay.8", "-50 %"]]
 
 
 def test_quality_at_a_rate_lies_on_the_curve() -> None:
@@ -88,10 +91,10 @@ def test_series_are_measured_alike_and_kept(heads: Path, tmp_path: Path, capsys:
     words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", 60]
     words += ["--sizes", 8, 32, "--downsample", 4, "--peer-sizes", 16, "--no-bf16", "--no-compile"]
     tiny = [*TINY, "schedule.validate_every=60"]
-    rate_distortion.main([*map(str, words), "--prior-steps", "10", "--series", "ours", "lucidrains", *tiny])
+    rate_distortion.main([*map(str, words), "--prior-steps", "10", "--series", "ours", "lucidrains_decay.8", *tiny])
     first = json.loads(output.read_text())["rows"]
     assert [(p["K"], p["downsample"]) for p in first["ours"]["points"]] == [(8, 4), (32, 4)]
-    for p in [*first["ours"]["points"], *first["lucidrains"]["points"]]:
+    for p in [*first["ours"]["points"], *first["lucidrains_decay.8"]["points"]]:
         assert 0 < p["bpp"] < 0.4
         assert 0 < p["prior_bpp"] < 0.4
         assert 0 < p["ssim_foreground"] < 1
@@ -100,7 +103,7 @@ def test_series_are_measured_alike_and_kept(heads: Path, tmp_path: Path, capsys:
     assert rows["ours"] == first["ours"]
     assert len(rows["webp"]["points"]) == len(CODECS["webp"].qualities)
     assert (tmp_path / "pictures" / "rate_distortion.png").is_file()
-    assert "| lucidrains |" in capsys.readouterr().out
+    assert "| lucidrains_decay.8 |" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("monai") is None, reason="monai is not installed")
