@@ -211,6 +211,12 @@ def idle_text(config: TrainConfig, keys: Iterable[str]) -> str:
     return f"{config.kind_text} does not use {', '.join(idle)}" if idle else ""
 
 
+def not_at_default(layer: Layer, kind: type[TrainConfig]) -> list[str]:
+    """The settings that a file gives another value than they have without it."""
+    default = flatten(kind())
+    return [key for key, value in flatten(layer.values).items() if value != default.get(key)]
+
+
 def changed_settings(stored: Mapping[str, Any], config: TrainConfig) -> list[str]:
     """``key old -> new`` for each result-changing setting that differs from a run's config.json; more steps may."""
     younger = younger_settings(type(config))
