@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from data_tools.console import UsageError, did_you_mean, nearest
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean, nearest
 
 T = TypeVar("T")
 

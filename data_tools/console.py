@@ -10,9 +10,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,25 +21,6 @@ T = TypeVar("T")
 
 LOG_SECONDS = 10.0
 """How often ``progress`` writes a line where there is no terminal."""
-
-OTHER_NAMES = {
-    "amp": "mixed",
-    "beta": "commitment",
-    "commitment-cost": "commitment",
-    "data": "path",
-    "embedding-dim": "code-dim",
-    "epochs": "steps",
-    "grad-clip": "gradient-clip",
-    "iterations": "steps",
-    "learning-rate": "lr",
-    "max-steps": "steps",
-    "mixed-precision": "mixed",
-    "num-embeddings": "codebook-size",
-    "num-workers": "workers",
-    "precision": "mixed",
-    "wandb-project": "project",
-}
-"""What other programs call a setting, and the last part of its name here."""
 
 _live_console: Console | None = None
 """The terminal a progress bar is drawn on at the moment; lines must go around the bar."""
@@ -154,41 +134,9 @@ def first_line(said: BaseException | str) -> str:
     return next(filter(None, lines), type(said).__name__ if isinstance(said, BaseException) else "")
 
 
-def did_you_mean(given: str, known: Sequence[str]) -> str:
-    """``; did you mean X?`` for the nearest of ``known``, or nothing."""
-    near = nearest(given, known)
-    return f"; did you mean {near}?" if near else ""
-
-
-def nearest(given: str, known: Sequence[str]) -> str:
-    """What of ``known`` may be meant, or nothing: by the last part of its name, a name that others use, or likeness."""
-    whole = {_plain_name(name): name for name in known}
-    last_parts = {plain.rpartition(".")[2]: name for plain, name in whole.items()}
-    word = _plain_name(given)
-    last = word.rpartition(".")[2]
-    for part in (last, OTHER_NAMES.get(last, "")):
-        if part in last_parts:
-            return last_parts[part]
-    return _alike(word, whole) or _alike(last, last_parts)
-
-
-def _alike(word: str, named: Mapping[str, str]) -> str:
-    return next((named[near] for near in get_close_matches(word, list(named), n=1)), "")
-
-
-def _plain_name(name: str) -> str:
-    """A flag or a key, without what they differ by: ``--schedule.batch-size``, ``schedule.batch_size``."""
-    return name.lstrip("-").replace("_", "-")
-
-
 def counted(count: int, noun: str, plural: str = "") -> str:
     """``1 slice``, ``2 slices``; ``plural`` where that is more than an s behind."""
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
-
-
-def near_or_allowed(given: str, known: Sequence[str]) -> str:
-    """``; did you mean X?``, or where none of ``known`` is near, all of them."""
-    return did_you_mean(given, known) or f"; allowed: {', '.join(known)}"
 
 
 def progress(items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:

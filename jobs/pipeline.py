@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import UsageError, did_you_mean, near_or_allowed
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean, near_or_allowed
 from jobs.config import RESOURCE_KEYS, Settings, base_layer
 from jobs.idle import set_by_base, warn_of_idle
 from jobs.stage_options import OPTIONS

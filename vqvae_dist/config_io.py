@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.console import UsageError, did_you_mean
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean
 from vqvae_dist.config import RESULT_VERSION, STAGES, TrainConfig
 from vqvae_dist.config_base import YOUNGER
 from vqvae_dist.config_errors import explain

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from data_tools import console
-from data_tools.console import CommandError, UsageError, counted, did_you_mean, progress, run_command, warn
+from data_tools.console import CommandError, UsageError, counted, progress, run_command, warn
 
 
 @pytest.mark.parametrize(
@@ -96,23 +96,6 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("NO_COLOR", "1")
     list(progress(range(2), total=2, label="work"))
     assert "\x1b[3" not in terminal.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("optim.rl", "; did you mean optim.lr?"),
-        ("lr", "; did you mean optim.lr?"),
-        ("optim.learning-rate", "; did you mean optim.lr?"),
-        ("zebra", ""),
-    ],
-)
-def test_the_nearest_name_is_offered(given: str, said: str) -> None:
-    assert did_you_mean(given, ["data.path", "optim.lr"]) == said
-
-
-def test_two_flags_are_not_alike_by_their_dashes() -> None:
-    assert did_you_mean("--lr", ["--help", "--workers"]) == ""
 
 
 @pytest.mark.parametrize("program", ["data_tools", "vqvae_dist", "jobs"])
