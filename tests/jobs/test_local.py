@@ -109,13 +109,18 @@ def machine(tmp_path: Path, packed: Path, *, rest: str = "", slots: int = 2, **p
     )
 
 
-def test_members_run_a_few_at_a_time_and_each_once(tmp_path: Path, packed: Path) -> None:
+def test_members_run_a_few_at_a_time_and_each_once(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     here = machine(tmp_path, packed)
     assert here.feed() == 0
     assert set(here.states().values()) == {"completed"}
     assert here.most_at_once == 2
     assert [started.unit for started in here.started] == [member.run_id for member in here.plan.members]
-    assert json.loads(here.folder.best_file.read_text())["choice"] == here.plan.members[0].run_id
+    first = here.plan.members[0].run_id
+    assert json.loads(here.folder.best_file.read_text())["choice"] == first
+    said = capsys.readouterr().out
+    assert said.endswith(f"best: {here.folder.run(first).path}\npython -m jobs report {here.folder.path}\n")
     assert here.feed() == 0
     assert len(here.started) == 4
 
