@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from data_tools.console import UsageError, did_you_mean
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean, nearest
 
 T = TypeVar("T")
 
@@ -44,9 +45,7 @@ def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, def
             parsed = tyro.cli(target, args=arguments, prog=prog, **options)
     except SystemExit:
         text = _plain_complaint(complaint.getvalue())
-        unknown = re.match(r"unrecognized: (--[^\s,;=]+)[^;]*$", text)  # tyro has no hint
-        near = did_you_mean(unknown[1], _flags(target, options)) if unknown else ""
-        raise UsageError(f"{text}{near} (see {prog} --help)") from None
+        raise UsageError(f"{text}{_meant(text, target, options)} (see {prog} --help)") from None
     except ValueError as error:
         raise UsageError(f"{error} (see {prog} --help)") from None
     result: T = parsed() if is_function else parsed
@@ -128,6 +127,14 @@ def _flags(target: Any, options: Mapping[str, Any]) -> list[str]:
     return re.findall(r"^\W{0,4}(?:-\w, )?(--[a-z][\w.-]*)", text.getvalue(), flags=re.MULTILINE)
 
 
+def _meant(text: str, target: Any, options: Mapping[str, Any]) -> str:
+    """``; did you mean X?`` for the flags of a complaint that there are not; tyro knows of no names but its own."""
+    unknown = re.findall(r"(?<=[ ,])--[^\s,;=]+", text.partition("unrecognized:")[2])
+    flags = _flags(target, options) if unknown else []
+    near = dict.fromkeys(filter(None, (nearest(flag, flags) for flag in unknown)))
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
 def _plain_complaint(text: str) -> str:
     """Turn tyro's framed message (title, message, hints and footer, between rules) into one line."""
     sections: list[list[str]] = [[]]
@@ -174,8 +181,6 @@ def _hint(header: str, *lines: str) -> str:
         return ""
     if header.startswith("Unrecognized options"):
         return f"; unrecognized: {' '.join(lines)}"
-    if header.startswith(("Perhaps you meant", "Arguments similar")):
-        return f"; nearest: {lines[0]}"
     if header.startswith("Argument helptext"):
         return f"; allowed: {lines[0]}"
     return ""

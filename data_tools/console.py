@@ -10,13 +10,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 T = TypeVar("T")
 
@@ -135,23 +135,9 @@ def first_line(said: BaseException | str) -> str:
     return next(filter(None, lines), type(said).__name__ if isinstance(said, BaseException) else "")
 
 
-def did_you_mean(given: str, known: Sequence[str]) -> str:
-    """``; did you mean X?`` for the nearest of ``known``, or nothing; dotted names may be near by their last part."""
-    tails = {name.rsplit(".", 1)[-1]: name for name in known}
-    near = get_close_matches(given, known, n=1) or [
-        tails[tail] for tail in get_close_matches(given.rsplit(".", 1)[-1], list(tails), n=1)
-    ]
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def counted(count: int, noun: str, plural: str = "") -> str:
     """``1 slice``, ``2 slices``; ``plural`` where that is more than an s behind."""
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
-
-
-def near_or_allowed(given: str, known: Sequence[str]) -> str:
-    """``; did you mean X?``, or where none of ``known`` is near, all of them."""
-    return did_you_mean(given, known) or f"; allowed: {', '.join(known)}"
 
 
 def progress(items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:
@@ -175,22 +161,62 @@ def progress_bar(*, total: int | None, label: str, done: int = 0) -> Iterator[Ca
     if not _draws_bars():
         yield lambda now: None
         return
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+
+    with _drawn(MofNCompleteColumn(), TimeRemainingColumn()) as bars:
+        task = bars.add_task(label, total=total, completed=done)
+        yield lambda now: bars.update(task, completed=now)
+
+
+class Bar(NamedTuple):
+    """How far one of several things is that go on at a time."""
+
+    share: float
+    """Of 1."""
+    said: str
+    """Behind the bar."""
+
+
+def draws_many_bars() -> bool:
+    """Whether ``many_bars`` has a terminal that lines on stdout come to as well; elsewhere lines say it all."""
+    return _draws_bars() and sys.stdout.isatty()
+
+
+@contextmanager
+def many_bars() -> Iterator[Callable[[Mapping[str, Bar]], None]]:
+    """Draw bars below the lines of a terminal, nothing elsewhere; what is given are they, by their labels."""
+    if not draws_many_bars():
+        yield lambda shown: None
+        return
+    from rich.progress import TaskID, TextColumn
+
+    with _drawn(TextColumn("{task.fields[said]}", markup=False), width=20, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(shown: Mapping[str, Bar]) -> None:
+            for label in tasks.keys() - shown.keys():
+                bars.remove_task(tasks.pop(label))
+            for label, bar in shown.items():
+                if label not in tasks:
+                    tasks[label] = bars.add_task(label, total=1.0, said="")
+                bars.update(tasks[label], completed=bar.share, said=bar.said)
+
+        yield show
+
+
+@contextmanager
+def _drawn(*behind: ProgressColumn, width: int = 40, transient: bool = False) -> Iterator[Progress]:
+    """Draw on stderr; lines go around it. What is ``transient`` is gone at the end."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     global _live_console
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(label, total=total, completed=done)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(width), *behind)
+    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False, transient=transient) as bars:
         _live_console = console
         try:
-            yield lambda now: bar.update(task, completed=now)
+            yield bars
         finally:
             _live_console = None
 

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.console import UsageError, near_or_allowed
+from data_tools.console import UsageError
+from data_tools.hints import near_or_allowed
 from vqvae_dist.config import TrainConfig, check, config
 from vqvae_dist.config_errors import in_words, near_choice
 from vqvae_dist.config_io import Layer, preset_layer, toml_layer

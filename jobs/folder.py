@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from data_tools.console import CommandError, UsageError, did_you_mean
+from data_tools.console import CommandError, UsageError
+from data_tools.hints import did_you_mean
 from jobs.config import Profile, Selection, Settings, read_strictly
 from jobs.pipeline import PipelineFolder, PipelineStage
 from jobs.slurm_query import Slurm

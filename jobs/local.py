@@ -7,15 +7,16 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import FrameType
 from typing import Any
 
-from data_tools.console import say
+from data_tools.console import Bar, draws_many_bars, many_bars, say
 from jobs.collect import choose_best, write_best
 from jobs.folder import Plan, SweepFolder
+from jobs.how_far import how_far, step_bar
 from jobs.launch import submit_local
 from jobs.ledger import History, Ledger
 from jobs.machine import Share, resolve, share_of, slots_of, visible_gpus
@@ -23,7 +24,7 @@ from jobs.outcome import tell_outcome
 from jobs.processes import ProcessName
 from jobs.snapshot import take_snapshot
 from jobs.status import Status, read_status
-from jobs.tables import count_states, duration_text
+from jobs.tables import count_states
 
 Launch = Callable[[SweepFolder, Plan, str, Share], Any]
 """Starts a unit; returns what tells whether it is ``done()``."""
@@ -64,14 +65,22 @@ class Feeder:
 
     def run(self) -> int:
         """Run members, then stages; return 0 if all of them are completed."""
+        with many_bars() as show:
+            plan, rows = self._feed(show)
+        return self._finish(plan, rows)
+
+    def _feed(self, show: Callable[[Mapping[str, Bar]], None]) -> tuple[Plan, list[Status]]:
+        """Start what there is room for until nothing waits; return how everything ended."""
         while True:
             plan = self.folder.read_plan()
             rows = self._look(plan)
             self._tell(plan, rows)
-            busy = [row.unit for row in rows if row.state == "running"]
+            running = [row for row in rows if row.state == "running"]
+            show({plan.name: how_far(plan, rows)} | {row.unit: step_bar(row) for row in running})
+            busy = [row.unit for row in running]
             waiting = self._waiting(plan, rows, busy)
             if not busy and not waiting:
-                return self._finish(plan, rows)
+                return plan, rows
             for unit in waiting[: slots_of(plan) - len(busy)] if len(busy) < slots_of(plan) else []:
                 self._start(plan, unit, busy)
                 busy.append(unit)
@@ -123,16 +132,17 @@ class Feeder:
         self.jobs.append(self.launch(self.folder, plan, unit, share))
 
     def _tell(self, plan: Plan, rows: list[Status]) -> None:
-        """Say what changed, and now and then how far everything is."""
+        """Say what changed, and where no bars show it, now and then how far everything is."""
         for row in rows:
             if self.said.setdefault(row.unit, "pending") != row.state:
                 self.said[row.unit] = row.state
                 say(f"{row.unit}: {row.state}{_outcome(row)}")
-        if time.monotonic() - self.last_said > SAY_EVERY_S:
+        if not draws_many_bars() and time.monotonic() - self.last_said > SAY_EVERY_S:
             self.last_said = time.monotonic()
             for row in rows:
                 if row.state == "running" and row.step:
-                    say(f"{row.unit}: step {row.step}/{row.steps}{_how_far(row)}")
+                    say(f"{row.unit}: {step_bar(row).said}")
+            say(f"{plan.name}: {how_far(plan, rows).said}")
 
     def _finish(self, plan: Plan, rows: list[Status]) -> int:
         if not plan.pipeline and any(row.state == "completed" for row in rows):
@@ -149,11 +159,6 @@ def _outcome(row: Status) -> str:
     if row.state == "completed" and row.best:
         return f", best {row.best['metric']} {row.best['value']:.4f} at step {row.best['step']}"
     return f" ({row.reason})" if row.reason else ""
-
-
-def _how_far(row: Status) -> str:
-    loss = f", loss {row.loss:.4g}" if row.loss else ""
-    return loss + (f", {duration_text(row.eta_s)} left" if row.eta_s is not None else "")
 
 
 def ask_to_stop(history: History) -> None:

@@ -14,13 +14,18 @@ SHOWN = 8
 
 
 def tell_outcome(folder: SweepFolder, plan: Plan, rows: Sequence[Status]) -> int:
-    """Say what did not complete, and how it is run again; return the exit status."""
+    """Say what did not complete, how it is run again, and where to look; return the exit status."""
     current = {member.run_id for member in plan.current} | {stage.name for stage in plan.pipeline}
     bad = [row for row in rows if row.unit in current and row.state != "completed"]
     for row in bad:
         say(f"  {row.unit}: {row.state}: {row.reason}")
     for line in how_to_retry(folder, bad):
         say(line)
+    completed = {row.unit for row in rows if row.state == "completed"}
+    if (chosen := folder.read_choice()) and chosen in completed & current:
+        say(f"best: {folder.run(chosen).path}")
+        made = f"report: {folder.report_html}" if "report" in completed else ""
+        say(made or f"python -m jobs report {shlex.quote(str(folder.path))}")
     return 1 if bad else 0
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_tools.console import UsageError, did_you_mean, near_or_allowed
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean, near_or_allowed
 from jobs.config import RESOURCE_KEYS, Settings, base_layer
+from jobs.idle import set_by_base, warn_of_idle
 from jobs.stage_options import OPTIONS
 from vqvae_dist.config import PixelCNNConfig
-from vqvae_dist.config_io import Layer, compose, nest
+from vqvae_dist.config_io import Layer, compose, flatten, nest
 from vqvae_dist.files import sha256_file
 from vqvae_dist.json_files import read_json
 from vqvae_dist.run_folder import RunFolder
@@ -145,7 +147,10 @@ def _read_stage(name: str, table: Settings, path: Path) -> PipelineStage:
         base = str(rest.pop("base", "pixelcnn"))
         base = str((path.parent / base).resolve()) if base.endswith(".toml") else base
         stage = PipelineStage(name, rest, resources, base)
-        compose_prior(stage, source=f"{path} [pipeline.{name}]", codes=Path("codes.h5"))
+        source = f"{path} [pipeline.{name}]"
+        config = compose_prior(stage, source=source, codes=Path("codes.h5"))
+        below = set_by_base([base_layer(base, source, PixelCNNConfig)], PixelCNNConfig)
+        warn_of_idle([config], below | {source: flatten(nest(rest))})
         return stage
     options = {key.replace("_", "-"): value for key, value in rest.items()}
     known = sorted({*OPTIONS[name], *RESOURCE_KEYS})

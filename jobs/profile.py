@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 
-from data_tools.console import CommandError, UsageError, did_you_mean
+from data_tools.console import CommandError, UsageError
+from data_tools.hints import did_you_mean
 from jobs.config import Profile, read_strictly
 from vqvae_dist.toml_files import read_toml
 

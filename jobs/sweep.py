@@ -18,6 +18,7 @@ from data_tools.own_datasets import own_attributes
 from data_tools.slice_format import DAMAGE
 from data_tools.slicefile import SliceReader
 from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, base_layer, read_strictly
+from jobs.idle import set_by_base, warn_of_idle
 from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
 from jobs.setting_text import point_text, value_text
 from vqvae_dist.config import STAGES, PixelCNNConfig, TrainConfig, VQVAEConfig
@@ -89,7 +90,9 @@ def read_sweep(path: Path, *, wandb_mode: str) -> Sweep:
         for config in [_compose_member(point, table, layers, asked, path)]
     )
     _refuse_duplicates(members, axes, path)
-    _warn_of_idle(members, table, path)
+    points = dict.fromkeys(key for axis in axes for entry in axis.entries for key in flatten(nest(entry)))
+    given = {str(path): [*flatten(nest(table.set)), *points]}
+    warn_of_idle([member.config for member in members], set_by_base(layers, STAGES[table.stage]) | given)
     return Sweep(table.name, table.stage, _selection(members, table, path), members, stages, path)
 
 
@@ -238,13 +241,6 @@ def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path
             differing = [key for key, value in member.point.items() if other.point.get(key) != value]
             reason = idle_text(member.config, differing)
             raise UsageError(f"{path}: two members are the same run: {'; '.join([*texts, *filter(None, [reason])])}")
-
-
-def _warn_of_idle(members: tuple[Member, ...], table: SweepTable, path: Path) -> None:
-    """Say which settings the sweep file gives to members none of which uses them."""
-    common = [key for key in flatten(nest(table.set)) if all(key in member.config.idle for member in members)]
-    if common:
-        warn(f"{path}: {idle_text(members[0].config, common)}")
 
 
 def _entry(axis: Axis, number: int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from data_tools.console import UsageError, did_you_mean
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean
 from jobs.status import Status
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+
+
+class Terminal(io.StringIO):
+    """What stands for stderr or stdout on a terminal, in this process."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
 
 
 def on_a_terminal(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[int, str]:

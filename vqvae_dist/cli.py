@@ -22,7 +22,16 @@ from data_tools.console import CommandError, UsageError, run_command, warn
 from data_tools.flags import Switch, empty_means
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_errors import sources
-from vqvae_dist.config_io import Layer, compose, flatten, idle_text, preset_layer, preset_names, toml_layer
+from vqvae_dist.config_io import (
+    Layer,
+    compose,
+    flatten,
+    idle_text,
+    not_at_default,
+    preset_layer,
+    preset_names,
+    toml_layer,
+)
 from vqvae_dist.run_folder import Attempt, OtherRankError, PeerEndedError
 
 COMMANDS = {
@@ -177,8 +186,7 @@ def given_keys(arguments: Sequence[str]) -> list[str]:
 
 def _warn_of_idle(settings: Any, layers: Sequence[Layer], arguments: Sequence[str]) -> None:
     """Say which settings the chosen kind ignores: those given here, and those that a file sets to another value."""
-    default = flatten(type(settings)())
-    in_files = [key for layer in layers for key, value in flatten(layer.values).items() if value != default.get(key)]
+    in_files = [key for layer in layers for key in not_at_default(layer, type(settings))]
     text = idle_text(settings, [*in_files, *given_keys(arguments)])
     if text and os.environ.get("RANK", "0") == "0":
         warn(text)

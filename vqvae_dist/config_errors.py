@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from data_tools.console import did_you_mean
+from data_tools.hints import did_you_mean
 
 Given = tuple[str, Mapping[str, Any]]
 """Where settings came from, and they by their dotted keys."""

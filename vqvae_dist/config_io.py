@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_tools.console import UsageError, did_you_mean
+from data_tools.console import UsageError
+from data_tools.hints import did_you_mean
 from vqvae_dist.config import RESULT_VERSION, STAGES, TrainConfig
 from vqvae_dist.config_base import YOUNGER
 from vqvae_dist.config_errors import explain
@@ -209,6 +210,12 @@ def idle_text(config: TrainConfig, keys: Iterable[str]) -> str:
     """``model.quantizer.kind fsq does not use ...`` for those of ``keys`` that change nothing; empty without any."""
     idle = [key for key in dict.fromkeys(keys) if key in config.idle]
     return f"{config.kind_text} does not use {', '.join(idle)}" if idle else ""
+
+
+def not_at_default(layer: Layer, kind: type[TrainConfig]) -> list[str]:
+    """The settings that a file gives another value than they have without it."""
+    default = flatten(kind())
+    return [key for key, value in flatten(layer.values).items() if value != default.get(key)]
 
 
 def changed_settings(stored: Mapping[str, Any], config: TrainConfig) -> list[str]:

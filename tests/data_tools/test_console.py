@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from data_tools import console
-from data_tools.console import CommandError, UsageError, counted, did_you_mean, progress, run_command, warn
+from data_tools.console import CommandError, UsageError, counted, progress, run_command, warn
+from tests.terminal import Terminal
 
 
 @pytest.mark.parametrize(
@@ -72,11 +73,6 @@ def test_progress_is_silent_when_quick(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_lines_stay_whole_around_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -89,6 +85,25 @@ def test_lines_stay_whole_around_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyP
     assert "2/2" in terminal.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("term", "stdout", "drawn"), [("xterm", True, True), ("dumb", True, False), ("xterm", False, False)]
+)
+def test_many_bars_are_drawn_where_lines_come_to_the_same_terminal(
+    monkeypatch: pytest.MonkeyPatch, term: str, stdout: bool, drawn: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", terminal if stdout else io.StringIO())
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("NO_COLOR", "1")
+    with console.many_bars() as show:
+        show({"all": console.Bar(0.5, "1/2"), "[b]one[/b]": console.Bar(0.25, "step 1")})
+        show({"all": console.Bar(0.5, "1/2")})
+    assert ("all " in terminal.getvalue()) == drawn
+    assert ("[b]one[/b]" in terminal.getvalue()) == drawn
+    assert "\x1b[3" not in terminal.getvalue()
+
+
 def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -96,14 +111,6 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("NO_COLOR", "1")
     list(progress(range(2), total=2, label="work"))
     assert "\x1b[3" not in terminal.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [("optim.rl", "; did you mean optim.lr?"), ("lr", "; did you mean optim.lr?"), ("zebra", "")],
-)
-def test_the_nearest_name_is_offered(given: str, said: str) -> None:
-    assert did_you_mean(given, ["data.path", "optim.lr"]) == said
 
 
 @pytest.mark.parametrize("program", ["data_tools", "vqvae_dist", "jobs"])

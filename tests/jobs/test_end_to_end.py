@@ -81,6 +81,7 @@ def test_sweep_stopped_by_ctrl_c_goes_on_to_its_report_and_twice_adds_nothing(tm
     assert best["value"] == max(row["best"]["value"] for row in rows[:2])
     assert (root / "trial" / "pipeline" / best["choice"] / "Pic" / "PixelCNN_generate.jpg").is_file()
     assert best["choice"] in (root / "trial" / "report.html").read_text()
+    assert printed.endswith(f"best: {root / 'trial' / best['run']}\nreport: {root / 'trial' / 'report.html'}\n")
     (snapshot,) = (root / "trial").glob("code/*/snapshot.json")
     attempts = json.loads((root / "trial" / best["run"] / "config.json").read_text())["attempts"]
     assert {attempt["code"] for attempt in attempts} == {json.loads(snapshot.read_text())["commit"]}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from jobs.processes import ProcessName
 from jobs.retry import retry_units
 from jobs.status import read_status
 from tests.jobs.sweep_files import finish_run, make_sweep
+from tests.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,13 +109,18 @@ def machine(tmp_path: Path, packed: Path, *, rest: str = "", slots: int = 2, **p
     )
 
 
-def test_members_run_a_few_at_a_time_and_each_once(tmp_path: Path, packed: Path) -> None:
+def test_members_run_a_few_at_a_time_and_each_once(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     here = machine(tmp_path, packed)
     assert here.feed() == 0
     assert set(here.states().values()) == {"completed"}
     assert here.most_at_once == 2
     assert [started.unit for started in here.started] == [member.run_id for member in here.plan.members]
-    assert json.loads(here.folder.best_file.read_text())["choice"] == here.plan.members[0].run_id
+    first = here.plan.members[0].run_id
+    assert json.loads(here.folder.best_file.read_text())["choice"] == first
+    said = capsys.readouterr().out
+    assert said.endswith(f"best: {here.folder.run(first).path}\npython -m jobs report {here.folder.path}\n")
     assert here.feed() == 0
     assert len(here.started) == 4
 
@@ -129,7 +136,32 @@ def test_what_runs_is_told_with_the_time_that_is_left(
     row = {"global_step": 10, "train/loss": 0.25, "train/slices_per_second": member.batch_size / 2}
     run.metrics_file.write_text(json.dumps(row) + "\n")
     assert here.feed() == 0
-    assert f"{member.run_id}: step 10/40, loss 0.25, 60 s left\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{member.run_id}: step 10/40, loss 0.25, 60 s left\n" in said
+    assert re.search(r"^trial: 0/4 members, \d+ (s|min) left$", said, re.MULTILINE)
+
+
+def test_on_a_terminal_bars_stand_below_the_lines(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("jobs.local.SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    here = machine(tmp_path, packed)
+    member = here.plan.members[0]
+    run = here.folder.run(member.run_id)
+    run.path.mkdir(parents=True)
+    run.metrics_file.write_text(json.dumps({"global_step": 10, "train/loss": 0.25}) + "\n")
+    assert here.feed() == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert re.search(rf"{member.run_id} [━╸╺]+ step 10/40, loss 0.25", shown)
+    assert re.search(r"trial +[━╸╺]+ 0/4 members", shown)
+    assert f"{member.run_id}: step" not in shown, "a line that the bar says already"
+    assert f"{member.run_id}: completed" in shown
+    assert "trial: 4 completed" in shown.rpartition("━")[2]
 
 
 def test_gpus_are_shared_out_without_overlap(tmp_path: Path, packed: Path) -> None:

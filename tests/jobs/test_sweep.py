@@ -114,8 +114,12 @@ def test_a_stage_that_there_is_not_is_answered_with_the_nearest(tmp_path: Path, 
         ),
         ("[grid]\noptim.lr = [1e-3]", 'write dotted settings in quotes, like "optim.lr"'),
         (
+            '[grid]\n"optim.polynomial_power" = [1e-3]',
+            "unknown setting optim.polynomial_power, given 0.001; allowed: optim.lr, optim.milestones",
+        ),
+        (
             '[grid]\n"optim.learning_rate" = [1e-3]',
-            "unknown setting optim.learning_rate, given 0.001; allowed: optim.lr, optim.milestones",
+            "unknown setting optim.learning_rate, given 0.001; did you mean optim.lr?",
         ),
         ('[grid]\n"optim.lr" = 1e-3', "grid.optim.lr must be a list, got 0.001"),
         ('[grid]\n"optim.lr" = [1e-3]\n[zip]\n"optim.lr" = [1e-4]', "optim.lr is varied in two tables"),
@@ -148,6 +152,51 @@ def test_setting_that_no_member_uses_is_told(tmp_path: Path, packed: Path, capsy
     assert "sweep.toml: model.quantizer.kind fsq does not use model.quantizer.decay\n" in capsys.readouterr().err
     assert len(read(tmp_path, packed, f'{given}["fsq", "ema"]').members) == 2
     assert capsys.readouterr().err == ""
+
+
+def test_setting_of_a_base_file_that_no_member_uses_is_told_once(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base.toml").write_text(
+        "[model]\ncode_dim = 3\ncodebook_size = 64\n[model.quantizer]\ndecay = 0.5\ncommitment = 0.25\n"
+    )
+    file = write_sweep_file(tmp_path, packed, '"model.quantizer.kind" = "fsq"\n' + GRID)
+    file.write_text(file.read_text().replace('"smoke"', '"base.toml"'))
+    assert len(read_sweep(file, wandb_mode="disabled").members) == 4
+    said = f"warning: {tmp_path / 'base.toml'}: model.quantizer.kind fsq does not use model.quantizer.decay\n"
+    assert capsys.readouterr().err == said  # commitment is at its default
+    file.write_text(file.read_text().replace('"fsq"', '"ema"'))
+    read_sweep(file, wandb_mode="disabled")
+    assert capsys.readouterr().err == ""
+
+
+def test_setting_that_is_varied_and_that_no_member_uses_is_told(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fsq = '"model.quantizer.kind" = "fsq"\n"model.code_dim" = 3\n"model.codebook_size" = 64\n'
+    read(tmp_path, packed, f'{fsq}[zip]\n"optim.lr" = [1e-2, 1e-3]\n"model.quantizer.decay" = [0.5, 0.9]')
+    assert "sweep.toml: model.quantizer.kind fsq does not use model.quantizer.decay\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("pixelcnn", ""),
+        (
+            "single_stack",
+            "warning: {folder}/prior.toml: model.kind single_stack does not use model.attention\n"
+            "warning: {folder}/sweep.toml [pipeline.train-pixelcnn]: model.kind single_stack does not use "
+            "model.attention\n",
+        ),
+    ],
+)
+def test_setting_that_the_pipelines_prior_does_not_use_is_told(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str], kind: str, said: str
+) -> None:
+    (tmp_path / "prior.toml").write_text("[model]\nattention = 4\n")
+    stages = '[pipeline]\nthen = ["extract-codes", "train-pixelcnn"]\n[pipeline.train-pixelcnn]\n'
+    read(tmp_path, packed, f'{stages}base = "prior.toml"\n"model.kind" = "{kind}"\n"model.attention" = 2')
+    assert capsys.readouterr().err == said.format(folder=tmp_path.resolve())
 
 
 def test_late_milestone_of_the_base_is_only_a_warning(

@@ -38,7 +38,6 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
             ["train-vqvae", "--preset", "smoke", "--model.quantizer.kind", "fsq"],
             "error: preset smoke with --model.quantizer.kind: model.codebook_size must be levels to the power of",
         ),
-        (["train-vqvae", "--preset", "smoke", "--steps", "3"], "error: unrecognized: --steps, 3; nearest: --schedule."),
         (
             [
                 "train-vqvae",
@@ -65,6 +64,35 @@ def test_a_wrong_command_line_exits_2_with_one_line(
     assert main(arguments) == 2
     text = said(capfd)
     assert message in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--lr", "--optim.lr"),
+        ("--lr=1e-3", "--optim.lr"),
+        ("--learning-rate", "--optim.lr"),
+        ("--optim.learning_rate", "--optim.lr"),
+        ("--batch_size", "--schedule.batch-size"),
+        ("--steps", "--schedule.steps"),
+        ("--epochs", "--schedule.steps"),
+        ("--num-workers", "--data.workers"),
+        ("--data", "--data.path"),
+        ("--mixed-precision", "--precision.mixed"),
+        ("--wandb-project", "--tracking.project"),
+        ("--num-embeddings", "--model.codebook-size"),
+        ("--output", "--output-dir"),
+        ("--seeed", "--seed"),
+    ],
+)
+def test_a_flag_of_another_name_is_answered_with_ours(
+    capfd: pytest.CaptureFixture[str], given: str, meant: str
+) -> None:
+    assert main(["train-vqvae", given, "8"]) == 2
+    text = said(capfd)
+    assert f"unrecognized: {given}" in text
+    assert f"; did you mean {meant}? (see python -m vqvae_dist train-vqvae --help)" in text
     assert text.count("\n") == 1
 
 

@@ -185,7 +185,7 @@ def _headline(metrics: dict[str, Any]) -> str:
     parts = [f"{metrics['split']}: {counted(metrics['slices'], 'slice')} of {counted(metrics['subjects'], 'subject')}"]
     for name, label in (("ssim_foreground", "foreground SSIM"), ("ssim", "SSIM"), ("psnr", "PSNR")):
         parts.append(f"{label} {_shown(metrics[name]['mean'])}")
-    parts.append(f"{metrics['dead_slices']} dead")
+    parts.append(counted(metrics["dead_slices"], "dead slice"))
     return ", ".join(parts)
 
 

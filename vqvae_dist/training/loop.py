@@ -13,7 +13,7 @@ from vqvae_dist.config import TrainConfig
 from vqvae_dist.pictures import save_picture
 from vqvae_dist.training.checkpoint import Checkpoints
 from vqvae_dist.training.memory import OutOfMemoryError
-from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, progress_line, write_summary
+from vqvae_dist.training.progress import KEPT_WINDOWS, Progress, SpeedWindow, best_text, progress_line, write_summary
 from vqvae_dist.training.session import Session
 from vqvae_dist.training.stage import Stage, StepReport
 from vqvae_dist.training.state import export_best, scaler_state, state_parts, weights_agree
@@ -87,7 +87,8 @@ class Loop:
                 self.tell(f"stopped at step {progress.step}; the same command continues")
                 return "stopped"
         self.write_summary("completed")
-        self.tell(f"completed {counted(schedule.steps, 'step')} in {progress.seconds:.0f} s: {self.session.run.path}")
+        said = f"completed {counted(schedule.steps, 'step')} in {progress.seconds:.0f} s{best_text(progress.best)}"
+        self.tell(f"{said}: {self.session.run.path}")
         return "completed"
 
     def step_edge(self, report: StepReport) -> None:

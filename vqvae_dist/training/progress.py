@@ -78,6 +78,13 @@ def progress_line(progress: Progress, schedule: ScheduleConfig, values: Mapping[
     return f"step {progress.step}/{schedule.steps}  {'  '.join(parts)}"
 
 
+def best_text(best: Mapping[str, Any] | None) -> str:
+    """``, best ssim_foreground 0.9134 at step 800``; nothing where nothing was measured."""
+    if best is None or best["value"] is None:
+        return ""
+    return f", best {best['metric'].split('/')[-1]} {best['value']:.4g} at step {best['step']}"
+
+
 def write_summary(config: TrainConfig, session: Session, progress: Progress, state: str, **more: Any) -> dict[str, Any]:
     """Write summary.json; return its content. Rows of metrics.jsonl after the progress's step do not count.
 
