@@ -84,7 +84,12 @@ def damage_named(path: Path, part: str) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise CommandError(f"{path}: {part} is damaged ({first_line(error)}); pack it again") from error
+        raise damaged(path, part, error) from error
+
+
+def damaged(path: Path, part: str, error: Exception) -> CommandError:
+    """Return the error that names the file and the part, for what h5py raised."""
+    return CommandError(f"{path}: {part} is damaged ({first_line(error)}); pack it again")
 
 
 def open_packed(path: Path) -> h5py.File:

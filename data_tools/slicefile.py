@@ -5,9 +5,7 @@ Imports numpy and h5py only, so that whatever trains can read slices without wha
 
 from __future__ import annotations
 
-import hashlib
 import os
-import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -22,18 +20,20 @@ from data_tools.own_datasets import own_attributes, own_names, same_content
 from data_tools.scaling import scale_to_unit
 from data_tools.slice_format import (
     BLOCK_ROWS,
-    CHECKSUM_BYTES,
+    DAMAGE,
     FORMAT,
     SPLITS,
     VERSION,
     SliceGroup,
     content_digest,
     damage_named,
+    damaged,
     open_packed,
     read_attributes,
     read_groups,
 )
 from data_tools.slice_index import SliceIndex, read_index
+from data_tools.stored_pixels import StoredPixels
 
 __all__ = [
     "FORMAT",
@@ -45,10 +45,6 @@ __all__ = [
     "Source",
     "scale_to_unit",
 ]
-
-
-_Pixels = tuple[h5py.Dataset, npt.NDArray[np.uint8], npt.NDArray[np.int64]]
-"""The pixels of a group, the SHA-256 of each row, and the CRC-32 of those that this process has read; -1 before."""
 
 
 class Source(NamedTuple):
@@ -66,7 +62,7 @@ class Source(NamedTuple):
 class SliceReader:
     """Reads a packed file. Opens it when first needed, anew in each process; pickles as its path alone.
 
-    Every slice is checked against its SHA-256 when a process reads it first, and against the CRC-32 of what that gave
+    Every slice is checked against its SHA-256 when a process reads it first, and against a checksum of what that gave
     when it is read again. Everything raises CommandError, naming the file, where the file is missing, not ours, of
     another version, damaged, or another than at first.
     """
@@ -103,7 +99,7 @@ class SliceReader:
             self._file = file
             self._process = os.getpid()
             self._indexes: dict[str, SliceIndex] = {}
-            self._pixels: dict[str, _Pixels] = {}
+            self._pixels: dict[str, StoredPixels] = {}
         return self._file
 
     @cached_property
@@ -189,53 +185,29 @@ class SliceReader:
             yield tuple(arrays)
 
     def read(self, group: str, row: int) -> npt.NDArray[Any]:
-        """Return the stored pixels (H, W) of a row as they are in the file."""
-        pixels = self.view(group, row)
-        return pixels if pixels.flags.writeable else pixels.copy()
-
-    def view(self, group: str, row: int) -> npt.NDArray[Any]:
-        """``read`` without a copy: not to be written to."""
-        shape = self.group(group)
-        if not 0 <= row < shape.count:
-            raise CommandError(f"{self.path}: {group} has no row {row}; it has {shape.count}")
-        dataset, hashes, seen = self._dataset(shape)
-        with damage_named(self.path, f"{group} row {row}"):
-            if seen[row] < 0:
-                pixels: npt.NDArray[Any] = dataset[row]
-                # HDF5's checksum takes 0000 for FFFF: it counts modulo 65535.
-                if hashlib.sha256(pixels.data).digest() != hashes[row].tobytes():
-                    raise ValueError("its pixels are not those that were packed")
-                seen[row] = zlib.crc32(pixels.data)
-                return pixels
-            plain = self.attributes["compression"] == "none"
-            pixels = _chunk(dataset, shape, row) if plain else np.asarray(dataset[row])
-            if zlib.crc32(pixels.data) != seen[row]:
-                raise ValueError("its pixels changed since this process read them first")
-            return pixels
+        """Return the stored pixels (H, W) of a row as they are in the file; from any thread."""
+        pixels = self._stored(group)
+        if not 0 <= row < pixels.count:
+            raise CommandError(f"{self.path}: {group} has no row {row}; it has {pixels.count}")
+        try:  # as damage_named, without its cost for each slice
+            return pixels.read(row)
+        except DAMAGE as error:
+            raise damaged(self.path, f"{group} row {row}", error) from error
 
     def read_block(self, group: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the stored pixels (n, H, W) of successive rows, checked by HDF5 alone: for what hashes them itself."""
-        dataset, _, _ = self._dataset(self.group(group))
+        pixels = self._stored(group)
         with damage_named(self.path, f"{group} rows {start} to {stop - 1}"):
-            return np.asarray(dataset[start:stop])
+            return np.asarray(pixels.dataset[start:stop])
 
     def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
         """Return a slice (H, W) as float32 in [0, 1]: its window applied and clipped."""
-        return scale_to_unit(self.view(group, row), self.index(group).window[row])
+        return scale_to_unit(self.read(group, row), self.index(group).window[row])
 
-    def _dataset(self, group: SliceGroup) -> _Pixels:
+    def _stored(self, group: str) -> StoredPixels:
         file = self._open()
-        if group.name not in self._pixels:
-            with damage_named(self.path, f"the index of {group.name}"):
-                dataset, hashes = (file[f"images/{group.name}/{name}"] for name in ("slices", "sha256"))
-                self._pixels[group.name] = dataset, hashes[:], np.full(group.count, -1, np.int64)
-        return self._pixels[group.name]
-
-
-def _chunk(dataset: h5py.Dataset, group: SliceGroup, row: int) -> npt.NDArray[Any]:
-    """Take the chunk of an uncompressed row as it lies there: three times faster than through HDF5's filters."""
-    skipped, chunk = dataset.id.read_direct_chunk((row, 0, 0))
-    pixels = np.frombuffer(chunk, dataset.dtype, group.height * group.width)
-    if skipped or len(chunk) != pixels.nbytes + CHECKSUM_BYTES:
-        raise ValueError("not stored as its header says")
-    return pixels.reshape(group.height, group.width)
+        if group not in self._pixels:
+            found, plain = self.group(group), self.attributes["compression"] == "none"
+            with damage_named(self.path, f"the index of {group}"):
+                self._pixels[group] = StoredPixels(file, found, plain=plain)
+        return self._pixels[group]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,6 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.speed.row import Options, Row
 from benchmarks.speed.stages import phantoms
-from data_tools.pack import pack
-from data_tools.settings import PackSettings
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import DataConfig
 from vqvae_dist.data.slices import TrainingSlices
@@ -90,9 +90,13 @@ def _decode(file: Path) -> int:
 
 
 def pack_rate(folder: Path, output: Path, count: int) -> float:
-    """The whole command in this process: decode, checksum, write, fsync, rename."""
+    """The whole command as it is run: start, decode, checksum, write, fsync, rename.
+
+    Not called here, as its workers would load torch, which this module has loaded.
+    """
+    command = [sys.executable, "-m", "data_tools", "pack", str(folder), "--output", str(output)]
     began = time.perf_counter()
-    pack(PackSettings(src=(folder,), output=output, overwrite=True, min_foreground=0.0))
+    subprocess.run([*command, "--overwrite", "--min-foreground", "0"], check=True, stdout=subprocess.DEVNULL)
     return count / (time.perf_counter() - began)
 
 

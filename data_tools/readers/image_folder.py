@@ -39,6 +39,9 @@ _WHITE_IS_0 = 0
 _UNSIGNED, _SIGNED = 1, 2
 
 
+_WHITE = {"L": 255, "I;16": 65535}
+"""The largest number in each mode of a gray PNG."""
+
 _TURNS: dict[Any, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     2: np.fliplr,
     3: lambda page: np.rot90(page, 2),
@@ -59,9 +62,11 @@ def read_image(data: bytes) -> Volume:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.format != "TIFF" and getattr(image, "n_frames", 1) > 1:
                 raise UnreadableError(f"an animation of {getattr(image, 'n_frames', 1)} pictures")
-            pages = [_turned(page, image) for page in _pages(image, data)]
-            if image.format == "PNG":
+            white = _paint_white(image, data) if image.format == "PNG" else None
+            pages = list(_pages(image, data))
+            if image.format == "PNG" and not (white is not None and image.im is white and _has_last_row(pages[0])):
                 check_rows(data)
+            pages = [_turned(page, image) for page in pages]
             noisy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
     except Image.DecompressionBombError:
         raise UnreadableError(f"a slice larger than the limit of {MAX_SLICE_PIXELS} pixels") from None
@@ -71,6 +76,27 @@ def read_image(data: bytes) -> Volume:
         raise UnreadableError("a damaged picture, or of a kind that is not read; save it as PNG") from None
     slices = [PlacedSlice(RawSlice(page), number, spread(number, len(pages))) for number, page in enumerate(pages)]
     return Volume(slices, noisy_air=noisy)
+
+
+def _paint_white(image: Image.Image, data: bytes) -> Any:
+    """Let rows of a plain gray PNG that its data does not reach be white instead of black; None for any other kind.
+
+    Pillow decodes into the memory that is returned, if it is still the image's afterwards.
+    """
+    interlaced = data[28] != 0
+    if interlaced or image.mode not in _WHITE:
+        return None
+    check_sides(image.height, image.width)
+    image.im = Image.new(image.mode, image.size, _WHITE[image.mode]).im
+    return image.im
+
+
+def _has_last_row(page: npt.NDArray[Any]) -> bool:
+    """Whether the last row of a page that was white is surely from the data, and so all rows, as they come in order.
+
+    This saves inflating most files a second time to count them.
+    """
+    return bool((page[-1] != np.iinfo(page.dtype).max).any())
 
 
 def _pages(image: Image.Image, data: bytes) -> Iterator[npt.NDArray[Any]]:

@@ -1,6 +1,7 @@
 import fcntl
 import multiprocessing
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from data_tools.pack import pack
 from data_tools.phantom import phantom
 from data_tools.settings import PackSettings, PhantomSettings
 from data_tools.slicefile import SPLITS, SliceReader
-from tests.data_tools.slices import only_group, read_first
+from tests.data_tools.slices import Pack, Save, all_pixels, brain, only_group, read_first
 
 
 def test_groups_rows_and_subjects(phantom_file: Path) -> None:
@@ -150,3 +151,65 @@ def test_reading_needs_no_lock(copy: Path) -> None:
 def test_a_read_only_file_is_read(copy: Path) -> None:
     copy.chmod(0o444)
     assert read_first(SliceReader(copy)).any()
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_every_kind_is_read_again_as_it_was(compression: str, dtype: str, save: Save, pack_here: Pack) -> None:
+    for seed in range(3):  # 21 x 25: no whole number of words
+        source = save(f"{seed}.tif", brain(21, 25, seed, dtype=dtype))
+    with pack_here(source, compression=compression) as reader:
+        (group,) = reader.groups
+        assert group.dtype == dtype
+        first, again = all_pixels(reader), all_pixels(reader)
+        np.testing.assert_array_equal(again, first)
+        again[0][:] = 0  # what is returned is the caller's own
+        np.testing.assert_array_equal(all_pixels(reader), first)
+
+
+def test_threads_read_what_one_reads(phantom_file: Path) -> None:
+    with SliceReader(phantom_file) as reader, ThreadPoolExecutor(4) as pool:
+        group, rows = only_group(reader), list(range(36)) * 20
+        read = list(pool.map(lambda row: reader.read(group, row), rows))
+        expected = reader.read_block(group, 0, 36)
+        assert all(np.array_equal(pixels, expected[row]) for pixels, row in zip(read, rows, strict=True))
+
+
+def test_a_file_cut_short_while_it_is_used_is_named(copy: Path) -> None:
+    with h5py.File(copy) as file:
+        chunk = file["images/32x32_uint8/slices"].id.get_chunk_info_by_coord((3, 0, 0))
+    reader = SliceReader(copy)
+    for _ in range(2):
+        reader.read("32x32_uint8", 3)
+    with copy.open("r+b") as stream:
+        stream.truncate(chunk.byte_offset + 100)
+    with pytest.raises(CommandError, match="row 3 is damaged"):
+        reader.read("32x32_uint8", 3)
+
+
+def test_a_file_that_is_replaced_while_it_is_used_is_read_on(copy: Path, tmp_path: Path) -> None:
+    reader = SliceReader(copy)
+    first = read_first(reader)
+    (tmp_path / "other").write_bytes(b"another file")
+    (tmp_path / "other").replace(copy)
+    np.testing.assert_array_equal(read_first(reader), first)
+
+
+def test_a_chunk_that_is_not_stored_as_the_header_says_is_named(copy: Path) -> None:
+    with h5py.File(copy, "a") as file:
+        slices = file["images/32x32_uint8/slices"]
+        slices.id.write_direct_chunk((3, 0, 0), slices[3].tobytes(), filter_mask=1)  # without its checksum
+    reader = SliceReader(copy)
+    assert reader.read("32x32_uint8", 3).any()
+    with pytest.raises(CommandError, match=r"row 3 is damaged \(not stored as its header says"):
+        reader.read("32x32_uint8", 3)
+
+
+def test_a_file_behind_a_user_block_is_read(copy: Path, tmp_path: Path) -> None:
+    behind = tmp_path / "behind.h5"
+    with h5py.File(behind, "w", userblock_size=512, libver=("v110", "v110")) as file, h5py.File(copy) as source:
+        file.attrs.update(source.attrs)
+        for name in source:
+            source.copy(name, file)
+    reader = SliceReader(behind)
+    np.testing.assert_array_equal(read_first(reader), read_first(reader))

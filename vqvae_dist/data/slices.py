@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data_tools.console import CommandError, UsageError
-from data_tools.slicefile import SliceReader, scale_to_unit
+from data_tools.slicefile import SliceGroup, SliceReader, scale_to_unit
 from vqvae_dist.config import DataConfig
 from vqvae_dist.counter_random import keys, uniforms
 from vqvae_dist.data.order import SampleOrder
@@ -70,42 +70,41 @@ class TrainingSlices:
         self.boxes: dict[tuple[str, int], tuple[int, int, int, int]] = {}
         if config.preload == "ram":
             for group, rows in self.groups:
-                self.memory[group.name] = {int(row): self.reader.view(group.name, int(row)) for row in rows}
+                self.memory[group.name] = {int(row): self.reader.read(group.name, int(row)) for row in rows}
 
     def __getitem__(self, step: int) -> SliceBatch:
         plan = self.order.at(step)
         group, rows = self.groups[plan.shape]
         mine = slice(self.rank * self.share, (self.rank + 1) * self.share)
-        places = plan.positions[mine]
-        chosen = [int(rows[row]) for row in plan.rows[mine]]
-        sides = (min(side, self.config.crop or side) for side in (group.height, group.width))
-        images = np.empty((len(chosen), 1, *sides), np.float32)
-        for image, row, place in zip(images, chosen, places, strict=True):
-            self._fill(image[0], group.name, row, int(place))
+        places, chosen = plan.positions[mine], rows[plan.rows[mine]].tolist()
+        images = self._images(group, chosen, places)
         return SliceBatch(
-            torch.from_numpy(images),
+            torch.from_numpy(images[:, None]),
             torch.from_numpy(keys(self.seed, KEY_STREAM, places)),
             [f"{group.name}:{row}" for row in chosen],
         )
 
-    def _fill(self, image: npt.NDArray[np.float32], group: str, row: int, place: int) -> None:
-        """Put a slice, or a window of it, scaled, into ``image`` (H, W)."""
-        stored = self.memory.get(group, {}).get(row)
-        raw = self.reader.view(group, row) if stored is None else stored
-        if self.config.crop:
-            raw = self._crop(group, row, raw, place)
-        if self.config.augment == "flip" and uniforms(self.seed, FLIP_STREAM, np.array([place]))[0] < 0.5:
-            raw = raw[:, ::-1]
-        scale_to_unit(raw, self.reader.index(group).window[row], out=image)
+    def _images(self, group: SliceGroup, rows: list[int], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Slices (b, H, W), or windows of them, scaled."""
+        index, stored = self.reader.index(group.name), self.memory.get(group.name, {})
+        sides = (min(side, self.config.crop or side) for side in (group.height, group.width))
+        images = np.empty((len(rows), *sides), np.float32)
+        corners = uniforms(self.seed, CROP_STREAM, np.stack([2 * places, 2 * places + 1], axis=1))
+        flipped = uniforms(self.seed, FLIP_STREAM, places) < (0.5 if self.config.augment == "flip" else 0.0)
+        for number, row in enumerate(rows):
+            raw = stored[row] if stored else self.reader.read(group.name, row)
+            if self.config.crop:
+                raw = self._crop(group.name, row, raw, *corners[number])
+            scale_to_unit(raw[:, ::-1] if flipped[number] else raw, index.window[row], out=images[number])
+        return images
 
-    def _crop(self, group: str, row: int, image: npt.NDArray[Any], place: int) -> npt.NDArray[Any]:
+    def _crop(self, group: str, row: int, image: npt.NDArray[Any], u: float, v: float) -> npt.NDArray[Any]:
         """A window of ``crop`` stored pixels inside the head's box, or around it where the box is smaller."""
         box = self.boxes.get((group, row))
         if box is None:
             index = self.reader.index(group)
             box = head_box(scale_to_unit(image, index.window[row]), bool(index.noisy_air[row]))
             self.boxes[group, row] = box
-        u, v = uniforms(self.seed, CROP_STREAM, np.array([2 * place, 2 * place + 1]))
         top = _window(box[0], box[1], image.shape[0], self.config.crop, u)
         left = _window(box[2], box[3], image.shape[1], self.config.crop, v)
         return image[top : top + self.config.crop, left : left + self.config.crop]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from data_tools.export import save_exactly
 from data_tools.readers.slice import UnreadableError
@@ -165,6 +166,33 @@ def test_a_png_without_all_its_rows_is_damaged() -> None:
     for missing in (25, 250):
         with pytest.raises(UnreadableError, match="rows are missing"):
             read(png(24, 20, 8, 0, rows[:-missing]))
+
+
+@pytest.mark.parametrize("ending", [0, 255])
+@pytest.mark.parametrize("depth", [2, 4, 8, 16])
+def test_rows_are_counted_whatever_the_last_ones_hold(depth: int, ending: int) -> None:
+    row, last = b"\0" + b"\x55" * depth, b"\0" + bytes([ending]) * depth  # 8 pixels
+    found = pixels_of(png(8, 5, depth, 0, row * 3 + last * 2))
+    assert (found[3:] == (0 if ending == 0 else np.iinfo(found.dtype).max)).all()
+    for rows in (row * 3 + last, row * 3):
+        with pytest.raises(UnreadableError, match="rows are missing"):
+            read(png(8, 5, depth, 0, rows))
+    with pytest.raises((UnreadableError, OSError)):  # Pillow knows of half a row
+        read(png(8, 5, depth, 0, (row * 3 + last * 2)[:-1]))
+
+
+def test_rows_are_counted_also_where_pillow_decodes_into_other_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ImageFile.load_prepare
+
+    def prepared(image: ImageFile) -> None:
+        image.im = Image.new(image.mode, image.size).im
+        load(image)
+
+    monkeypatch.setattr(ImageFile, "load_prepare", prepared)
+    rows = b"".join(b"\0" + row.tobytes() for row in brain(20, 24))
+    np.testing.assert_array_equal(pixels_of(png(24, 20, 8, 0, rows)), brain(20, 24))
+    with pytest.raises(UnreadableError, match="rows are missing"):
+        read(png(24, 20, 8, 0, rows[:-25]))
 
 
 @pytest.mark.parametrize("size", [(2, 3), (5, 2), (9, 13), (16, 16)])
