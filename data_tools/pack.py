@@ -216,7 +216,8 @@ class _Packing:
             say(f"  {line}")
         empty, others, skipped = (self._counts[name] for name in ("dropped", "other_volumes", "skipped"))
         volumes = f"{counted(others, 'volume')} of 4-D files; " if others else ""
-        say(f"  left out: {counted(empty, 'empty slice')}; {volumes}{counted(skipped, 'file')} (see the report)")
+        say(f"  left out: {counted(empty, 'empty slice')}; {volumes}{counted(skipped, 'file')}")
+        say(f"  report: {self._settings.report}")
         for warning in itertools.chain(self._rules.complaints(), self._doubts):
             warn(warning)
 

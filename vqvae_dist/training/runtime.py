@@ -166,7 +166,7 @@ def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
     """
     compiled, why = False, "uncompiled, as asked"
     if config.compile == "auto" and work <= compiling_repays(config):
-        why = "uncompiled: too short to win the time of compiling back"
+        why = "uncompiled: too short to win back the time of compiling"
     elif config.compile != "off":
         compiled = compiler_works()
         if not compiled and stop_requested():  # Ctrl-C ends a compiler too; what it was worth is unknown

@@ -22,7 +22,7 @@ SHORT, LONG = 1.0, 1e15
 @pytest.mark.parametrize(
     ("compile", "work", "compiler", "bf16", "expected"),
     [
-        ("auto", SHORT, True, True, "computes in float32, uncompiled: too short to win the time of compiling back"),
+        ("auto", SHORT, True, True, "computes in float32, uncompiled: too short to win back the time of compiling"),
         ("auto", LONG, True, True, "computes in bf16, compiled"),
         ("auto", LONG, True, False, "computes in float32, compiled"),
         (
