@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import resource
 import shutil
-import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -56,6 +54,7 @@ def in_a_process(work: Path, count: int) -> dict[str, float]:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=target, args=(sender, work / f"growth_{count}", count))
         process.start()
+        sender.close()  # so that its death is the end of the pipe
         figures |= receiver.recv()
         process.join()
     shutil.rmtree(work / f"growth_{count}")
@@ -63,16 +62,15 @@ def in_a_process(work: Path, count: int) -> dict[str, float]:
 
 
 def pack_volumes(answer: Connection, work: Path, count: int) -> None:
-    """Pack volumes of noise, a subject each; memory is of this process, which holds the file."""
+    """Pack volumes of noise, a subject each; memory is that of the largest process of the command."""
     volumes = work / "volumes"
     volumes.mkdir(parents=True)
     random = np.random.default_rng(0)
     for number in range(count // DEPTH):
         image = random.integers(0, 256, (SIDE, SIDE, DEPTH), dtype=np.uint8)
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), volumes / f"sub-{number}.nii")
-    with contextlib.redirect_stdout(sys.stderr):  # the first process prints the rows
-        rate = pack_rate(volumes, work / "packed.h5", count)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rate = pack_rate(volumes, work / "packed.h5", count)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     answer.send({"packing": 1e6 / rate, "packing memory": peak / GB})
 
 
@@ -80,7 +78,7 @@ def read_slices(answer: Connection, work: Path, count: int) -> None:
     """Shuffled batches of the packed file."""
     with SliceReader(work / "packed.h5") as reader:
         assert sum(group.count for group in reader.groups) == count
-    rate = shuffled(work / "packed.h5")
+    _, rate = shuffled(work / "packed.h5")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     answer.send({"reading": 1e6 / rate, "reading memory": peak / GB})
 

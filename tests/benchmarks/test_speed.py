@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main, number
 from benchmarks.machine import commit
+from benchmarks.speed import growth
 from benchmarks.speed.row import measured_memory
 
 KEYS = {"name", "value", "unit", "peer", "peer_value", "ratio", "target", "command", "machine", "commit"}
@@ -55,3 +56,14 @@ def test_memory_of_a_block_is_what_it_held_at_a_time() -> None:
             held[::4096] = b"x" * len(held[::4096])
             del held
     assert 0.055e9 < memory.above < 0.09e9
+
+
+@pytest.mark.slow
+def test_growth_is_measured_in_processes_whose_end_is_noticed(tmp_path: Path) -> None:
+    figures = growth.in_a_process(tmp_path, 2 * growth.DEPTH)
+    assert set(figures) == {"packing", "packing memory", "reading", "reading memory"}
+    assert min(figures.values()) > 0
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "growth_0").write_text("in the way")
+    with pytest.raises(EOFError):
+        growth.in_a_process(tmp_path, 0)
