@@ -14,7 +14,7 @@ from jobs.config import Settings
 from jobs.folder import Plan, SweepFolder, read_member_settings, to_toml, write_file_once
 from jobs.pipeline import TRAIN_PRIOR, PipelineFolder, PipelineStage, command_line, compose_prior, stage_key
 from jobs.report import write_report
-from jobs.sweep import data_digest
+from jobs.data_digest import data_digest
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import changed_settings, flatten, nest, to_json
 from vqvae_dist.files import write_json

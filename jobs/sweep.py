@@ -11,12 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
-
 from data_tools.console import CommandError, UsageError, warn
-from data_tools.own_datasets import own_attributes
-from data_tools.slice_format import DAMAGE
-from data_tools.slicefile import SliceReader
 from jobs.config import DEFAULT_SELECT, PipelineTable, Selection, Settings, SweepTable, base_layer, read_strictly
 from jobs.idle import set_by_base, warn_of_idle
 from jobs.pipeline import STAGES_BY_ARRAY, PipelineStage, read_stages
@@ -205,25 +200,12 @@ def _checked_digest(stage: str, path: Path, data: Path) -> str:
     """``data_digest`` for a sweep file that names ``data``; UsageError names the file and the key."""
     if str(data) in ("", "."):
         raise UsageError(f"{path}: data.path is missing; put it under [set]")
+    from jobs.data_digest import data_digest  # h5py and numpy, for which status and others need not wait
+
     try:
         return data_digest(stage, data)
     except CommandError as error:
         raise UsageError(f"{path}: data.path: {error}") from None
-
-
-def data_digest(stage: str, data: Path) -> str:
-    """The digest written into a data file when it was made; CommandError if it is missing or not of our format."""
-    if stage == "train-vqvae":
-        with SliceReader(data) as reader:
-            return reader.digest
-    try:
-        with h5py.File(data, "r", locking=False) as file:
-            about = own_attributes(file)
-    except DAMAGE as error:
-        raise CommandError(f"{data}: not a file of codes ({error})") from None
-    if not {"K", "digest"} <= about.keys():  # packed slices have a digest, and no K
-        raise CommandError(f"{data}: not a file of codes; `python -m vqvae_dist extract-codes` makes one")
-    return str(about["digest"])
 
 
 def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path) -> None:

@@ -266,3 +266,14 @@ def test_following_a_sweep_imports_no_torch(tmp_path: Path, packed: Path, comman
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_help_of_status_needs_nothing_that_reads_data() -> None:
+    code = (
+        "import sys; from jobs.cli import main\n"
+        "assert main(['status', '--help']) == 0\n"
+        "print(sorted({'torch', 'numpy', 'h5py'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "[]"
+    assert "--json" in done.stdout
