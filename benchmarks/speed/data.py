@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import subprocess
@@ -35,9 +36,9 @@ def rows(options: Options) -> list[Row]:
     files = sorted(folder.rglob("*.png"))
     cores = len(os.sched_getaffinity(0))
     decoding = max(decode_rate(files, cores) for _ in range(2))
-    packed = options.work / "packed.h5"
-    packing = max(pack_rate(folder, packed, len(files)) for _ in range(2))
-    (first, later), plain, mapped = shuffled(packed), image_folder(folder, cores), memory_map(packed, options.work)
+    slices = options.work / "packed.h5"
+    packing = len(files) / min(packed(folder, slices)[0] for _ in range(2))
+    (first, later), plain, mapped = shuffled(slices), image_folder(folder, cores), memory_map(slices, options.work)
     of = f"{SIZE}x{SIZE} PNG, {len(files)} slices"
     batches = f"shuffled batches of {BATCH}, {of}"
     return [
@@ -83,15 +84,23 @@ def _decode(file: Path) -> int:
         return int(np.asarray(image)[0, 0])
 
 
-def pack_rate(folder: Path, output: Path, count: int) -> float:
-    """The whole command as it is run: start, decode, checksum, write, fsync, rename.
+TIMED = """
+import json, resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+seconds = time.perf_counter() - began
+print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024]))
+"""
+"""Runs a command and gives its seconds and the memory of its largest process. Started by this process itself, it would
+have the memory of this one counted as its own."""
 
-    Not called here, as its workers would load torch, which this module has loaded.
-    """
-    command = [sys.executable, "-m", "data_tools", "pack", str(folder), "--output", str(output)]
-    began = time.perf_counter()
-    subprocess.run([*command, "--overwrite", "--min-foreground", "0"], check=True, stdout=subprocess.DEVNULL)
-    return count / (time.perf_counter() - began)
+
+def packed(folder: Path, output: Path) -> tuple[float, int]:
+    """Seconds and bytes of the whole command as it is run: start, decode, checksum, write, fsync, rename."""
+    command = [sys.executable, "-m", "data_tools", "pack", str(folder), "--output", str(output), "--overwrite"]
+    words = [sys.executable, "-c", TIMED, *command, "--min-foreground", "0"]
+    seconds, peak = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    return seconds, peak
 
 
 def rate_of(batches: Iterator[torch.Tensor]) -> float:
@@ -103,15 +112,15 @@ def rate_of(batches: Iterator[torch.Tensor]) -> float:
     return slices / passed
 
 
-def shuffled(packed: Path) -> tuple[float, float]:
+def shuffled(slices: Path) -> tuple[float, float]:
     """The suite's loader in this process: the first epoch, held against fletcher32 and SHA-256, and later ones."""
     source = TrainingSlices(
-        str(packed), DataConfig(path=str(packed), crop=0), seed=0, batch_size=BATCH, rank=0, share=BATCH
+        str(slices), DataConfig(path=str(slices), crop=0), seed=0, batch_size=BATCH, rank=0, share=BATCH
     )
     epoch = sum(len(rows) for _, rows in source.groups) // BATCH
     began = time.perf_counter()
-    slices = sum(len(source[step].images) for step in range(epoch))
-    return slices / (time.perf_counter() - began), rate_of(source[step].images for step in range(epoch, 10**9))
+    read = sum(len(source[step].images) for step in range(epoch))
+    return read / (time.perf_counter() - began), rate_of(source[step].images for step in range(epoch, 10**9))
 
 
 def image_folder(folder: Path, cores: int) -> float:
@@ -126,9 +135,9 @@ def image_folder(folder: Path, cores: int) -> float:
     return rate_of(endless())
 
 
-def memory_map(packed: Path, work: Path) -> float:
+def memory_map(slices: Path, work: Path) -> float:
     """Random rows of an uncompressed array on disk, divided by 255."""
-    with SliceReader(packed) as reader:
+    with SliceReader(slices) as reader:
         (group,) = reader.groups
         images = reader.read_block(group.name, 0, group.count)
     np.save(work / "images.npy", images)

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from benchmarks.speed.data import pack_rate, shuffled
+from benchmarks.speed.data import packed, shuffled
 from benchmarks.speed.row import GB, Options, Row, median_seconds
 from benchmarks.speed.stages import packed_phantoms, vqvae_stage
 from data_tools.slicefile import SliceReader
@@ -69,9 +69,8 @@ def pack_volumes(answer: Connection, work: Path, count: int) -> None:
     for number in range(count // DEPTH):
         image = random.integers(0, 256, (SIDE, SIDE, DEPTH), dtype=np.uint8)
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), volumes / f"sub-{number}.nii")
-    rate = pack_rate(volumes, work / "packed.h5", count)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    answer.send({"packing": 1e6 / rate, "packing memory": peak / GB})
+    seconds, peak = packed(volumes, work / "packed.h5")
+    answer.send({"packing": 1e6 * seconds / count, "packing memory": peak / GB})
 
 
 def read_slices(answer: Connection, work: Path, count: int) -> None:

@@ -63,6 +63,7 @@ def test_growth_is_measured_in_processes_whose_end_is_noticed(tmp_path: Path) ->
     figures = growth.in_a_process(tmp_path, 2 * growth.DEPTH)
     assert set(figures) == {"packing", "packing memory", "reading", "reading memory"}
     assert min(figures.values()) > 0
+    assert figures["packing memory"] < figures["reading memory"], "packing loads no torch"
     assert not any(tmp_path.iterdir())
     (tmp_path / "growth_0").write_text("in the way")
     with pytest.raises(EOFError):
