@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from PIL import Image
-
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 FRAME = """<!doctype html><title></title><body style="margin:0">
@@ -59,17 +57,6 @@ def look_at(page: Path, *, width: int) -> Look:
         complaints = [line for line in shown.stderr.splitlines() if ":CONSOLE" in line]
     hosts = sorted(host for host in asked if not host.endswith(HOUSEKEEPING))
     return Look(int(found[1]), int(found[2]), hosts, complaints)
-
-
-def photograph(page: Path, picture: Path, *, width: int, height: int) -> None:
-    """Write a PNG of the first ``height`` CSS pixels of ``page``, ``width`` wide."""
-    with tempfile.TemporaryDirectory() as folder:
-        framed = Path(folder) / "framed.html"
-        framed.write_text(_framed(page, width, height))
-        size = f"--window-size={max(width, LEAST_WIDTH)},{height}"
-        _run(size, f"--screenshot={picture.absolute()}", framed.as_uri(), home=folder)
-    with Image.open(picture) as image:
-        image.crop((0, 0, width, height)).convert("RGB").quantize(128).save(picture, optimize=True)
 
 
 def _framed(page: Path, width: int, height: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,18 @@ def test_packages_come_from_the_wheel_with_their_data(fresh: Path) -> None:
     assert str(fresh) in origin
     assert "full_resolution" in presets
     assert "local.toml" in profiles
+
+
+def test_a_wheel_of_an_unpacked_zip_has_the_same_data(tmp_path: Path) -> None:
+    """Zip files know no links, so none may stand where a package looks for its data."""
+    archive = ["git", "archive", "--format=zip", "-o", str(tmp_path / "suite.zip"), "HEAD"]
+    subprocess.run(archive, cwd=ROOT, check=True)
+    with zipfile.ZipFile(tmp_path / "suite.zip") as suite:
+        suite.extractall(tmp_path / "suite")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, tmp_path / "suite"]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as made:
+        names = set(made.namelist())
+    for folder in ("jobs/profiles", "vqvae_dist/presets"):
+        assert {file.relative_to(ROOT).as_posix() for file in (ROOT / folder).glob("*.toml")} <= names

@@ -20,7 +20,7 @@ class Halves(Quantizer):
 
 
 def test_the_table_has_the_kinds_that_settings_may_name() -> None:
-    assert tuple(QUANTIZERS) == get_args(Kind)
+    assert set(QUANTIZERS) == set(get_args(Kind))
     settings = {field.name for field in fields(QuantizerConfig)}
     assert all(kind.uses < settings for kind in QUANTIZERS.values())
 

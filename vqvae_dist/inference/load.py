@@ -107,8 +107,9 @@ def inference_device() -> torch.device:
 def _model_config(run: Path, kind: type[C], description: dict[str, Any]) -> C:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(description["model"]))
-    except (KeyError, ValidationError):
-        raise _damaged(run, "config.json does not describe a model that this version knows") from None
+    except (KeyError, ValidationError):  # its checksum holds
+        file = RunFolder(run).model / "config.json"
+        raise CommandError(f"{file}: a model of another version of this program; use the one that made it") from None
 
 
 def _ready(run: Path, model: M, tensors: dict[str, Tensor]) -> tuple[M, torch.device]:

@@ -73,9 +73,9 @@ def test_weights_that_are_no_safetensors_are_named(vqvae_run):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": {"hidden": "wide"}}, "does not describe a model"),
-        ({"model": {"unknown": 1}}, "does not describe a model"),
-        ({"model": None}, "does not describe a model"),
+        ({"model": {"hidden": "wide"}}, "a model of another version of this program"),
+        ({"model": {"unknown": 1}}, "a model of another version of this program"),
+        ({"model": None}, "a model of another version of this program"),
         ({"schema": 99}, "schema 99"),
     ],
 )
