@@ -11,10 +11,10 @@ from data_tools.console import CommandError, say
 from data_tools.staging import STAGING
 from jobs.collect import choose_best, write_best
 from jobs.config import Settings
+from jobs.data_digest import data_digest
 from jobs.folder import Plan, SweepFolder, read_member_settings, to_toml, write_file_once
 from jobs.pipeline import TRAIN_PRIOR, PipelineFolder, PipelineStage, command_line, compose_prior, stage_key
 from jobs.report import write_report
-from jobs.data_digest import data_digest
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import changed_settings, flatten, nest, to_json
 from vqvae_dist.files import write_json
