@@ -162,8 +162,9 @@ def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog
     except UsageError as error:
         raise _with_source(error, kind, layers, arguments) from None
     settings = kind(**{name: getattr(given, name) for name in names})
-    if not settings.data.path:
-        raise UsageError(f"data.path is needed: --data.path FILE.h5 (see {prog} --help)")
+    needed = {"--data.path FILE.h5": settings.data.path, "--output-dir RUN": settings.output_dir}
+    if missing := [flag for flag, value in needed.items() if not value]:
+        raise UsageError(f"missing {', '.join(missing)} (see {prog} --help)")
     _warn_of_idle(settings, layers[bool(chosen.preset) :], arguments)  # a preset may be meant for another kind
     return settings, given.fresh
 

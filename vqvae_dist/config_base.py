@@ -15,7 +15,7 @@ Split = Literal["train", "validate", "test", "all"]
 ChoosingSplit = Literal["train", "validate"]
 """Splits that may choose the best checkpoint: nothing chooses by test."""
 
-NeededPath = Annotated[str, arg(help_behavior_hint="(needed)")]
+NeededPath = Annotated[str, arg(help_behavior_hint="(required)")]
 """A path that has no default; it is empty in settings that are not yet those of a run."""
 
 Emptiable = Annotated[str, empty_means("empty")]

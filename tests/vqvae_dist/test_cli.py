@@ -25,7 +25,7 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
     ("arguments", "message"),
     [
         (["train-vqva"], "error: no command 'train-vqva'; did you mean train-vqvae?; allowed: train-vqvae, "),
-        (["train-vqvae"], "error: data.path is needed: --data.path FILE.h5"),
+        (["train-vqvae"], "error: missing --data.path FILE.h5, --output-dir RUN (see"),
         (["train-vqvae", "--preset", "smoky"], "error: no preset 'smoky'; there are"),
         (["train-pixelcnn", "--preset", "smoke"], "error: preset smoke is for train-vqvae; there are pixelcnn"),
         (["train-vqvae", "--preset"], "(presets: full_resolution, original, smoke)"),
@@ -150,14 +150,14 @@ def test_what_is_no_run_and_no_codes_says_what_it_is(
 
 def test_output_dir_is_needed(capfd: pytest.CaptureFixture[str], packed: Path) -> None:
     assert main(["train-vqvae", "--data.path", str(packed)]) == 2
-    assert "output_dir is needed: --output-dir RUN" in said(capfd)
+    assert "missing --output-dir RUN (see" in said(capfd)
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     from vqvae_dist.cli import TrainVQVAE, _read_config
     from vqvae_dist.config import VQVAEConfig
 
-    (tmp_path / "a.toml").write_text('[schedule]\nsteps = 70\nlog_every = 7\n[data]\npath = "x.h5"\n')
+    (tmp_path / "a.toml").write_text('output_dir = "runs"\n[schedule]\nsteps = 70\nlog_every = 7\n[data]\npath = "x.h5"\n')
     arguments = ["--preset", "smoke", "--config", str(tmp_path / "a.toml"), "--schedule.log-every", "9", "--fresh"]
     config, fresh = _read_config(VQVAEConfig, TrainVQVAE, arguments, "test")
     assert fresh
