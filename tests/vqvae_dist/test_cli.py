@@ -157,7 +157,8 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
     from vqvae_dist.cli import TrainVQVAE, _read_config
     from vqvae_dist.config import VQVAEConfig
 
-    (tmp_path / "a.toml").write_text('output_dir = "runs"\n[schedule]\nsteps = 70\nlog_every = 7\n[data]\npath = "x.h5"\n')
+    text = 'output_dir = "runs"\n[schedule]\nsteps = 70\nlog_every = 7\n[data]\npath = "x.h5"\n'
+    (tmp_path / "a.toml").write_text(text)
     arguments = ["--preset", "smoke", "--config", str(tmp_path / "a.toml"), "--schedule.log-every", "9", "--fresh"]
     config, fresh = _read_config(VQVAEConfig, TrainVQVAE, arguments, "test")
     assert fresh
