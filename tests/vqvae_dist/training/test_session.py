@@ -222,7 +222,10 @@ def test_settings_that_are_meant_are_not(trainer: Trainer) -> None:
 
 def test_every_validation_has_its_line(trainer: Trainer) -> None:
     lines = trainer({"schedule.validate_every": 2, "model.quantizer.init_after": 1}).text.splitlines()
-    assert [line.split()[1] for line in lines if "ssim_foreground" in line] == ["2/8", "4/8", "6/8", "8/8"]
+    *validated, end = [line for line in lines if "ssim_foreground" in line]
+    assert [line.split()[1] for line in validated] == ["2/8", "4/8", "6/8", "8/8"]
+    assert end.startswith("completed 8 steps")
+    assert ", best ssim_foreground 0." in end
 
 
 def test_changed_settings_take_resolved_milestones_for_the_shares_they_were() -> None:
