@@ -13,9 +13,11 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
+from data_tools.complaints import in_words
 from data_tools.console import UsageError
-from data_tools.help_texts import help_text, plain, plain_helped
-from data_tools.hints import did_you_mean, nearest
+from data_tools.help_texts import help_text
+from data_tools.hints import did_you_mean
+from data_tools.tyro_rules import plain, rules
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, def
 
     is_function = inspect.isroutine(command)
     target: Any = _bound_later(command) if is_function else command
-    options: dict[str, Any] = {"registry": plain_helped()} | ({} if default is None else {"default": default})
+    options: dict[str, Any] = {"registry": rules()} | ({} if default is None else {"default": default})
     if any(argument in ("-h", "--help") for argument in arguments):
         with _environment(**_without_colour()):
             print(help_text(target, prog=prog, options=options))
@@ -48,8 +50,8 @@ def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, def
         ):
             parsed = tyro.cli(target, args=arguments, prog=prog, **options)
     except SystemExit:
-        text = _plain_complaint(complaint.getvalue())
-        raise UsageError(f"{text}{_meant(text, target, options)} (see {prog} --help)") from None
+        text = in_words(complaint.getvalue(), arguments, functools.partial(_flags, target, options))
+        raise UsageError(f"{text} (see {prog} --help)") from None
     except ValueError as error:
         raise UsageError(f"{error} (see {prog} --help)") from None
     result: T = parsed() if is_function else parsed
@@ -102,7 +104,7 @@ def print_completion(commands: Mapping[str, Callable[..., Any]], arguments: Sequ
 
     targets = {name: _bound_later(one) if inspect.isroutine(one) else one for name, one in commands.items()}
     with contextlib.suppress(SystemExit):  # tyro prints, and ends the program
-        subcommand_cli_from_dict(targets, prog=prog, args=list(arguments), registry=plain_helped())
+        subcommand_cli_from_dict(targets, prog=prog, args=list(arguments), registry=rules())
 
 
 def _bound_later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
@@ -141,62 +143,3 @@ def _flags(target: Any, options: Mapping[str, Any]) -> list[str]:
     with _environment(COLUMNS="80", TERM="dumb"):
         text = help_text(target, prog="", options=options)
     return re.findall(r"^\W{0,4}(?:-\w, )?(--[a-z][\w.-]*)", text, flags=re.MULTILINE)
-
-
-def _meant(text: str, target: Any, options: Mapping[str, Any]) -> str:
-    """``; did you mean X?`` for the flags of a complaint that there are not; tyro knows of no names but its own."""
-    unknown = re.findall(r"(?<=[ ,])--[^\s,;=]+", text.partition("unrecognized:")[2])
-    flags = _flags(target, options) if unknown else []
-    near = dict.fromkeys(filter(None, (nearest(flag, flags) for flag in unknown)))
-    return f"; did you mean {', '.join(near)}?" if near else ""
-
-
-def _plain_complaint(text: str) -> str:
-    """Turn tyro's framed message (title, message, hints and footer, between rules) into one line."""
-    sections: list[list[str]] = [[]]
-    for line in filter(str.strip, text.splitlines()):
-        if line.strip(" -"):
-            sections[-1].append(line)
-        else:
-            sections.append([])
-    body = (sections[1:2] or sections)[0]
-    message = _missing(body[1:]) if _MISSING.match(body[0]) else " ".join(map(str.strip, body))
-    message = re.sub(r"^Error parsing (?:(--\S+: )|[^:]*: )", r"\1", message)
-    message = re.sub(r"\.? Got errors:.*", "", message)  # a line for every member of an `X | None`
-    message = message.replace("Unrecognized options", "unrecognized", 1)
-    hints = "".join(_hint(*map(str.strip, section)) for section in sections[2:] if section)
-    text = f"{message.removesuffix('.')}{hints}"
-    for pattern, words in _PLAIN.items():
-        text = re.sub(pattern, words, text)
-    return text
-
-
-_PLAIN = {
-    r"invalid literal for int\(\) with base \d+: ('.*?')": r"\1 is no whole number",
-    r"could not convert string to float: ('.*?')": r"\1 is no number",
-    r"no type matching .* could be instantiated from \[(.*?)\]": r"\1 does not fit",
-    r"\{None\}\|\{?([^{}]*)\}?": r"\1",
-    r"Could not find valid parse for arguments: \[(.*?)\]": r"\1 does not fit; values are separated by spaces",
-}
-"""What Python and tyro say of a value, and what it means for who typed it."""
-
-
-_MISSING = re.compile(r"\s*Missing from .*:")
-
-
-def _missing(lines: Sequence[str]) -> str:
-    """Name the arguments that tyro lists; their help texts stand farther in."""
-    inset = min(len(line) - len(line.lstrip()) for line in lines)
-    names = [line.split()[0] for line in lines if line[inset] != " "]
-    return f"missing {', '.join(names)}"
-
-
-def _hint(header: str, *lines: str) -> str:
-    """Say shortly what a section of tyro's hints is about; nothing where it holds no flag."""
-    if not lines:
-        return ""
-    if header.startswith("Unrecognized options"):
-        return f"; unrecognized: {' '.join(lines)}"
-    if header.startswith("Argument helptext"):
-        return f"; allowed: {lines[0]}"
-    return ""

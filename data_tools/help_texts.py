@@ -1,64 +1,18 @@
-"""``--help``: docstrings as a terminal shows them, and no line longer than it is wide."""
+"""What ``--help`` prints: no line is longer than its terminal is wide."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from typing import Any
 
 MAX_WIDTH = 120
 """Columns of a description on a terminal that has more."""
-
-
-def plain(docstring: str) -> str:
-    """A docstring without the marks of code and the line breaks that its file has; paragraphs and ``Args`` stay."""
-    joined = re.sub(r"(?<=\S)\n(?: {5,})?(?=\S)", " ", inspect.cleandoc(docstring))  # an argument stands 4 in
-    return joined.replace("`", "")
-
-
-def plain_helped() -> ConstructorRegistry:
-    """For tyro: its own rules, but the help of a dataclass's fields is ``plain``."""
-    from tyro.constructors import ConstructorRegistry
-
-    registry = ConstructorRegistry()
-    asking = False
-
-    @registry.struct_rule
-    def _(info: StructTypeInfo) -> StructConstructorSpec | None:
-        nonlocal asking
-        if asking or not is_dataclass(info.type):
-            return None
-        asking = True  # of all rules but this one
-        try:
-            spec: Any = ConstructorRegistry.get_struct_spec(info)
-        finally:
-            asking = False
-        fields: tuple[StructFieldSpec, ...] = getattr(spec, "fields", ())
-        return (
-            replace(spec, fields=tuple(replace(one, helptext=partial(_help, one)) for one in fields))
-            if fields
-            else None
-        )
-
-    return registry
-
-
-def _help(field: StructFieldSpec) -> str | None:
-    text = field.helptext() if callable(field.helptext) else field.helptext
-    if text is None and is_dataclass(field.type):
-        text = field.type.__doc__
-    return None if text is None else plain(text)
 
 
 def help_text(target: Callable[..., Any], *, prog: str, options: Mapping[str, Any]) -> str:

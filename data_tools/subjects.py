@@ -137,7 +137,9 @@ class SubjectTable:
             data = path.read_bytes()
             text = data.decode("utf-8-sig")
         except OSError as error:
-            raise UsageError(f"--subjects {path}: {error.strerror}") from error
+            raise UsageError(
+                f"--subjects {path}: {error.strerror}; give a CSV of path glob, subject[, class]"
+            ) from error
         except UnicodeDecodeError as error:
             raise CommandError(f"--subjects {path}: not UTF-8 text ({error})") from error
         try:

@@ -180,7 +180,11 @@ def find_sweep(text: str, root: Path) -> SweepFolder:
     there = (
         f"there are {', '.join(known)}" if known else "there are none yet; python -m jobs submit SWEEP.toml makes one"
     )
-    what = f"{text} is not the folder of a sweep (no plan.json), nor" if Path(text).is_dir() else f"no sweep {text!r}"
+    what = (
+        f"{text} is not the folder of a sweep (no plan.json), nor"
+        if text and Path(text).is_dir()
+        else f"no sweep {text!r}"
+    )
     raise UsageError(f"{what} under {root}; {there}{did_you_mean(text, known)}")
 
 

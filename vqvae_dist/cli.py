@@ -152,7 +152,9 @@ def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog
     try:
         chosen, _ = first.parse_known_args(arguments)
     except argparse.ArgumentError as error:
-        raise UsageError(f"{error} (presets: {', '.join(preset_names(kind))})") from None
+        wanted = {"--preset": f"one of {', '.join(preset_names(kind))}", "--config": "a TOML file"}
+        flag = str(error.argument_name)
+        raise UsageError(f"{flag} takes {wanted[flag]}, got nothing (see {prog} --help)") from None
     layers = [preset_layer(chosen.preset, kind)] if chosen.preset else []
     layers += [toml_layer(Path(chosen.config))] if chosen.config else []
     base = compose(kind, *layers, Layer("command line", {}))

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -27,6 +28,10 @@ class Settings:
     optim: Optim = field(default_factory=Optim)
     mode: Literal["auto", "off"] = "auto"
     window: tuple[float, float] | None = None
+    count: int = 1
+    pair: tuple[float, float] = (0.0, 1.0)
+    folder: Path = Path("here")
+    on: Switch = False
 
 
 def complaint(*arguments: str) -> str:
@@ -75,15 +80,28 @@ def test_an_error_inside_a_function_is_not_a_usage_error(capsys: pytest.CaptureF
     ("arguments", "parts"),
     [
         ([], ["missing --path (see tool --help)"]),
-        (["--path", "x", "--optm.lr", "3"], ["--optm.lr, 3; did you mean --optim.lr?"]),
-        (["--path", "x", "--optim.learning-rate", "3"], ["--optim.learning-rate, 3; did you mean --optim.lr?"]),
-        (["--path", "x", "--mod", "off", "--zebra", "3", "--lr=3"], ["3, --lr=3; did you mean --mode, --optim.lr?"]),
-        (["--path", "x", "--zebra", "3"], ["unrecognized: --zebra, 3 (see tool --help)"]),
-        (["--path", "x", "--optim.lr", "abc"], ["--optim.lr", "'abc'", "FLOAT"]),
+        (["--path", "x", "--optm.lr", "3"], ["--optm.lr 3; did you mean --optim.lr?"]),
+        (["--path", "x", "--optim.learning-rate", "3"], ["--optim.learning-rate 3; did you mean --optim.lr?"]),
+        (["--path", "x", "--mod", "off", "--zebra", "3", "--lr=3"], ["3 --lr=3; did you mean --mode, --optim.lr?"]),
+        (["--path", "x", "--zebra", "3"], ["unrecognized: --zebra 3 (see tool --help)"]),
+        (["--path", "x", "--optim.lr", "abc"], ["--optim.lr takes a number, got 'abc' (see tool --help)"]),
+        (["--path", "x", "--optim.lr="], ["--optim.lr takes a number, got '' (see"]),
+        (["--path", "x", "--optim.lr"], ["--optim.lr takes a value, got nothing (see"]),
+        (["--path", "x", "--count", "1e3"], ["--count takes a whole number, got '1e3' (see"]),
+        (["--path", "x", "--pair", "0.9"], ["--pair takes 2 values, got '0.9' (see"]),
+        (["--path", "x", "--folder", ""], ["--folder takes a path, got '' (see"]),
+        (["--path", "x", "--on", "true"], ["--on takes no value, got 'true' (see"]),
+        (["--path", "x", "--on=yes"], ["--on takes no value, got 'yes' (see"]),
+        (["--path", "x", "--count", "1", "1"], ["unrecognized: 1 (see"]),
+        (["--path", "x", "a b"], ["unrecognized: 'a b' (see"]),
         (["--path", "x", "--optim.lr", "-1"], ["optim.lr must be positive, got -1.0"]),
-        (["--path", "x", "--mode", "of"], ["'of'", "--mode", "auto", "off"]),
-        (["--path", "x", "--window", "1"], ["--window", "FLOAT FLOAT"]),
-        (["--path", "x", "--optim.milestones", "1", "a"], ["--optim.milestones", "'a'"]),
+        (["--path", "x", "--mode", "of"], ["--mode must be one of auto, off, got 'of'; did you mean off? (see"]),
+        (["--path", "x", "--window", "1"], ["--window takes FLOAT FLOAT, separated by spaces, got '1' (see"]),
+        (
+            ["--path", "x", "--optim.milestones", "1", "a"],
+            ["--optim.milestones takes [INT|FLOAT [INT|FLOAT ...]], separated by", "got '1', 'a'"],
+        ),
+        (["--path", "x", "--optim.milestones", "[1,2]"], ["separated by spaces, got '[1,2]' (see"]),
         (["--paht", "x"], ["missing --path; unrecognized: --paht x; did you mean --path? (see"]),
         (["--path", "x", "stray"], ["stray"]),
         (["--path", "x", "--mode", "y" * 300], ["y" * 300]),

@@ -23,6 +23,7 @@ from vqvae_dist.cli import main as train
         (["submit", "."], 2, ".: a folder; give a TOML file"),
         (["submit", "sweep"], 2, "sweep: No such file or directory; did you mean sweep.toml?"),
         (["status", "empty"], 2, "empty is not the folder of a sweep (no plan.json), nor under runs; there are trial"),
+        (["status", ""], 2, "no sweep '' under runs"),
         (["status", "trial", "--root", "empty"], 2, "there are none yet; python -m jobs submit SWEEP.toml makes one"),
         (["logs", "trial", "--lines", "-3"], 2, "--lines must be 0 (all) or more, got -3"),
         (["submit", "x.toml", "--detach", "--wait"], 2, "give one of them"),

@@ -31,7 +31,8 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
         (["train-vqvae"], "error: missing --data.path FILE.h5, --output-dir RUN (see"),
         (["train-vqvae", "--preset", "smoky"], "error: no preset 'smoky'; there are"),
         (["train-pixelcnn", "--preset", "smoke"], "error: preset smoke is for train-vqvae; there are pixelcnn"),
-        (["train-vqvae", "--preset"], "(presets: full_resolution, original, smoke)"),
+        (["train-vqvae", "--preset"], "--preset takes one of full_resolution, original, smoke, got nothing (see"),
+        (["train-vqvae", "--config", "--fresh"], "--config takes a TOML file, got nothing (see"),
         (
             ["train-vqvae", "--preset", "full_resolution", "--schedule.steps", "10"],
             "error: preset full_resolution with --schedule.steps: model.quantizer.init_after must be below "

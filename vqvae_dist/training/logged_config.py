@@ -44,7 +44,8 @@ def read_logged_config(file: Path) -> dict[str, Any]:
         values = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_Loader)  # a SafeLoader
         values = json.loads(json.dumps(values))  # YAML has dates, and keys that are numbers
     except (*BAD_TEXT, TypeError, yaml.YAMLError) as error:
-        raise CommandError(f"{file}: neither JSON nor YAML ({' '.join(str(error).split())[:120]})") from None
+        said = " ".join(str(error).split())[:120]
+        raise CommandError(f"{file}: neither JSON nor YAML ({said}); give a run folder, or its config.yaml") from None
     if not isinstance(values, dict):
         raise UsageError(f"{file}: not the config of a W&B run; give its config.yaml")
     flat = flatten({key: value["value"] if _is_wrapped(value) else value for key, value in values.items()})
