@@ -8,10 +8,13 @@ import inspect
 import io
 import os
 import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from data_tools.console import UsageError
+from data_tools.help_texts import help_text, plain, plain_helped
 from data_tools.hints import did_you_mean, nearest
 
 T = TypeVar("T")
@@ -30,10 +33,11 @@ def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, def
 
     is_function = inspect.isroutine(command)
     target: Any = _bound_later(command) if is_function else command
-    options: dict[str, Any] = {} if default is None else {"default": default}
+    options: dict[str, Any] = {"registry": plain_helped()} | ({} if default is None else {"default": default})
     if any(argument in ("-h", "--help") for argument in arguments):
         with _environment(**_without_colour()):
-            tyro.cli(target, args=arguments, prog=prog, **options)
+            print(help_text(target, prog=prog, options=options))
+        sys.exit(0)
     complaint = io.StringIO()
     try:
         # Wide, so that no path is broken over lines; no terminal, so that the frame is plain dashes.
@@ -52,15 +56,27 @@ def parse(command: Callable[..., T], arguments: Sequence[str], *, prog: str, def
     return result
 
 
-HELP = "COMMAND --help shows its flags; --debug anywhere shows tracebacks instead of messages; --version the version."
-"""The last line of each program's usage."""
-
-
 def usage(prog: str, script: str, commands: Mapping[str, str]) -> str:
-    """What a program without a command prints: its commands, a line each."""
-    width = max(map(len, commands))
-    lines = [f"  {name:{width}}  {text}" for name, text in commands.items()]
-    return "\n".join([f"usage: {prog} COMMAND ... (or {script})", "", *lines, "", HELP])
+    """What a program without a command prints: its commands, and what it takes beside them."""
+    beside = {
+        "COMMAND --help": "the flags of a command",
+        "--version": "the version",
+        "--debug": "anywhere: tracebacks instead of messages",
+        f"{COMPLETION} {'|'.join(SHELLS)}": f"a script to complete commands and flags of {script}",
+        "NO_COLOR=1": "in the environment: no colours",
+    }
+    return "\n".join([f"usage: {prog} COMMAND ... (or {script})", "", *_table(commands), "", *_table(beside)])
+
+
+def _table(rows: Mapping[str, str]) -> list[str]:
+    """Names beside what they are, in lines of at most 80; a long name stands above."""
+    width = max(len(name) for name in rows if len(name) < 20)
+    lines = []
+    for name, text in rows.items():
+        first, *more = textwrap.wrap(text, 76 - width, break_on_hyphens=False)
+        lines += [f"  {name:{width}}  {first}"] if len(name) <= width else [f"  {name}", f"  {'':{width}}  {first}"]
+        lines += [f"  {'':{width}}  {line}" for line in more]
+    return lines
 
 
 def check_command(name: str, commands: Iterable[str], *, prog: str) -> None:
@@ -84,17 +100,20 @@ def print_completion(commands: Mapping[str, Callable[..., Any]], arguments: Sequ
         raise UsageError(f"{COMPLETION} takes one of {', '.join(SHELLS)}; got {' '.join(arguments[1:]) or 'nothing'}")
     from tyro.extras import subcommand_cli_from_dict
 
+    targets = {name: _bound_later(one) if inspect.isroutine(one) else one for name, one in commands.items()}
     with contextlib.suppress(SystemExit):  # tyro prints, and ends the program
-        subcommand_cli_from_dict(dict(commands), prog=prog, args=list(arguments))
+        subcommand_cli_from_dict(targets, prog=prog, args=list(arguments), registry=plain_helped())
 
 
 def _bound_later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
-    """Return ``function`` with the same signature, but giving the call to make instead of making it."""
+    """Return ``function`` with the same signature and plain help, but giving the call to make instead of making it."""
 
-    @functools.wraps(function)
     def bind(*args: Any, **kwargs: Any) -> Callable[[], Any]:
         return functools.partial(function, *args, **kwargs)
 
+    bind.__doc__ = plain(function.__doc__ or "")
+    bind.__annotations__ = get_type_hints(function, include_extras=True)
+    bind.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return bind
 
 
@@ -119,12 +138,9 @@ def _environment(**values: str) -> Iterator[None]:
 
 def _flags(target: Any, options: Mapping[str, Any]) -> list[str]:
     """The flags that ``--help`` lists."""
-    import tyro
-
-    text = io.StringIO()
-    with _environment(COLUMNS="80", TERM="dumb"), contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
-        tyro.cli(target, args=["--help"], **options)
-    return re.findall(r"^\W{0,4}(?:-\w, )?(--[a-z][\w.-]*)", text.getvalue(), flags=re.MULTILINE)
+    with _environment(COLUMNS="80", TERM="dumb"):
+        text = help_text(target, prog="", options=options)
+    return re.findall(r"^\W{0,4}(?:-\w, )?(--[a-z][\w.-]*)", text, flags=re.MULTILINE)
 
 
 def _meant(text: str, target: Any, options: Mapping[str, Any]) -> str:
@@ -150,8 +166,8 @@ def _plain_complaint(text: str) -> str:
     message = message.replace("Unrecognized options", "unrecognized", 1)
     hints = "".join(_hint(*map(str.strip, section)) for section in sections[2:] if section)
     text = f"{message.removesuffix('.')}{hints}"
-    for pattern, plain in _PLAIN.items():
-        text = re.sub(pattern, plain, text)
+    for pattern, words in _PLAIN.items():
+        text = re.sub(pattern, words, text)
     return text
 
 

@@ -190,7 +190,7 @@ def many_bars() -> Iterator[Callable[[Mapping[str, Bar]], None]]:
         return
     from rich.progress import TaskID, TextColumn
 
-    with _drawn(TextColumn("{task.fields[said]}", markup=False), width=20, transient=True) as bars:
+    with _drawn(TextColumn("{task.fields[said]}", markup=False), width=20) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(shown: Mapping[str, Bar]) -> None:
@@ -205,15 +205,15 @@ def many_bars() -> Iterator[Callable[[Mapping[str, Bar]], None]]:
 
 
 @contextmanager
-def _drawn(*behind: ProgressColumn, width: int = 40, transient: bool = False) -> Iterator[Progress]:
-    """Draw on stderr; lines go around it. What is ``transient`` is gone at the end."""
+def _drawn(*behind: ProgressColumn, width: int = 40) -> Iterator[Progress]:
+    """Draw on stderr; lines go around it, and at the end they alone stay."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     global _live_console
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(width), *behind)
-    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False, transient=transient) as bars:
+    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False, transient=True) as bars:
         _live_console = console
         try:
             yield bars

@@ -92,16 +92,19 @@ def damaged(path: Path, part: str, error: Exception) -> CommandError:
     return CommandError(f"{path}: {part} is damaged ({first_line(error)}); pack it again")
 
 
+MADE_BY = "make one with: python -m data_tools pack SRC --output FILE.h5"
+
+
 def open_packed(path: Path) -> h5py.File:
     """Open a packed file for reading, without locks, and check that it is ours and of our version."""
     if not path.is_file():
         what = "is a folder, not a packed file" if path.is_dir() else "no such file"
-        raise CommandError(f"{path}: {what}; make one with: python -m data_tools pack SRC --output FILE.h5")
+        raise CommandError(f"{path}: {what}; {MADE_BY}")
     try:
         # No chunk cache: a slice is a chunk, and is read whole. No locks: some cluster file systems have none.
         file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except OSError as error:
-        raise CommandError(f"{path}: not an HDF5 file, or damaged ({first_line(error)})") from error
+        raise CommandError(f"{path}: not an HDF5 file, or damaged ({first_line(error)}); {MADE_BY}") from error
     try:
         with damage_named(path, "the header"):
             _check_header(path, file)
@@ -117,11 +120,9 @@ def _check_header(path: Path, file: h5py.File) -> None:
     about = own_attributes(file)
     name, version = about.get("format"), about.get("version")
     if name != FORMAT:
-        raise CommandError(
-            f"{path}: HDF5, but not packed slices; make those with: python -m data_tools pack SRC --output FILE.h5"
-        )
+        raise CommandError(f"{path}: an HDF5 file, but not packed slices; {MADE_BY}")
     if version != VERSION:
-        raise CommandError(f"{path}: version {version} of the format; this program reads version {VERSION}")
+        raise CommandError(f"{path}: version {version} of the format; this program reads version {VERSION}; {MADE_BY}")
     if not isinstance(about["digest"], str):
         raise ValueError("no digest")
     if about["compression"] != "none":

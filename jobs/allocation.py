@@ -14,8 +14,10 @@ from vqvae_dist.run_folder import Attempt
 
 USAGE = """usage: srun ... python -m jobs run -- COMMAND ...
 
-Runs a vqvae_dist command in every process of an allocation, as one distributed training:
-    srun --nodes 2 --ntasks-per-node 4 --gpus-per-node 4 --cpus-per-task 8 python -m jobs run -- \\
+Runs a vqvae_dist command in every process of an allocation, as one distributed
+training:
+    srun --nodes 2 --ntasks-per-node 4 --gpus-per-node 4 --cpus-per-task 8 \\
+        python -m jobs run -- \\
         train-vqvae --data.path brain.h5 --output-dir runs/a
 
 python -m vqvae_dist --help lists the commands.

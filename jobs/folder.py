@@ -177,8 +177,11 @@ def find_sweep(text: str, root: Path) -> SweepFolder:
         if (folder / "plan.json").is_file():
             return SweepFolder(folder.resolve())
     known = sorted(path.parent.name for path in root.glob("*/plan.json"))
-    there = f"there are {', '.join(known)}" if known else "there are none yet"
-    raise UsageError(f"no sweep {text!r} under {root}; {there}{did_you_mean(text, known)}")
+    there = (
+        f"there are {', '.join(known)}" if known else "there are none yet; python -m jobs submit SWEEP.toml makes one"
+    )
+    what = f"{text} is not the folder of a sweep (no plan.json), nor" if Path(text).is_dir() else f"no sweep {text!r}"
+    raise UsageError(f"{what} under {root}; {there}{did_you_mean(text, known)}")
 
 
 def make_plan(sweep: Sweep, profile: Profile, old: Plan | None) -> Plan:

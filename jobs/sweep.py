@@ -197,7 +197,7 @@ def _check_milestones(config: TrainConfig, own: Settings, path: Path) -> None:
 
 
 def _checked_digest(stage: str, path: Path, data: Path) -> str:
-    """``data_digest`` for a sweep file that names ``data``; UsageError names the file and the key."""
+    """``data_digest`` for a sweep file that names ``data``; an error of the data names the file and the key, too."""
     if str(data) in ("", "."):
         raise UsageError(f"{path}: data.path is missing; put it under [set]")
     from jobs.data_digest import data_digest  # h5py and numpy, for which status and others need not wait
@@ -205,7 +205,7 @@ def _checked_digest(stage: str, path: Path, data: Path) -> str:
     try:
         return data_digest(stage, data)
     except CommandError as error:
-        raise UsageError(f"{path}: data.path: {error}") from None
+        raise type(error)(f"{path}: data.path: {error}") from None
 
 
 def _refuse_duplicates(members: tuple[Member, ...], axes: list[Axis], path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,22 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """It is one."""
         return True
+
+
+def left_on_screen(text: str) -> list[str]:
+    """The lines with words on a terminal after it has shown ``text``, without colours."""
+    lines, row = [""], 0
+    for part in re.split(r"(\r|\n|\x1b\[[\d;?]*[a-zA-Z])", text):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part != "\r" and not part.startswith("\x1b"):
+            lines[row] += part
+    return [line for line in lines if line]
 
 
 def on_a_terminal(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[int, str]:

@@ -30,6 +30,7 @@ from vqvae_dist.config_io import (
     not_at_default,
     preset_layer,
     preset_names,
+    preset_purposes,
     toml_layer,
 )
 from vqvae_dist.run_folder import Attempt, OtherRankError, PeerEndedError
@@ -67,18 +68,19 @@ PROGRAM = Program(
 TRAININGS = ("train-vqvae", "train-pixelcnn", "rerun")
 
 
-def one_of(names: list[str]) -> Any:
-    """How a flag that takes one of ``names``, or is left out, stands in ``--help`` and in completions."""
-    metavar = "{" + ",".join(names) + "}"
-    return arg(constructor=literal_type_from_choices(["", *names]), metavar=metavar, help_behavior_hint="(optional)")
+def preset_of(kind: type[Any]) -> Any:
+    """How ``--preset`` stands in ``--help`` and in completions: the presets for ``kind``, or none."""
+    purposes = preset_purposes(kind)
+    text = "\n".join(["Settings to start from (optional).", *(f"{name}: {text}" for name, text in purposes.items())])
+    choices, metavar = literal_type_from_choices(["", *purposes]), "{" + ",".join(purposes) + "}"
+    return arg(constructor=choices, metavar=metavar, help=text, help_behavior_hint="")
 
 
 @config
 class TrainVQVAE(VQVAEConfig):
     """Train a VQ-VAE, or go on with it: the same command continues where it stopped."""
 
-    preset: Annotated[str, one_of(preset_names(VQVAEConfig))] = ""
-    """Settings to start from."""
+    preset: Annotated[str, preset_of(VQVAEConfig)] = ""
 
     config: Annotated[str, empty_means("none", metavar="FILE.toml")] = ""
     """A TOML file of settings, instead of or above the preset."""
@@ -91,8 +93,7 @@ class TrainVQVAE(VQVAEConfig):
 class TrainPixelCNN(PixelCNNConfig):
     """Train a PixelCNN prior, or go on with it: the same command continues where it stopped."""
 
-    preset: Annotated[str, one_of(preset_names(PixelCNNConfig))] = ""
-    """Settings to start from."""
+    preset: Annotated[str, preset_of(PixelCNNConfig)] = ""
 
     config: Annotated[str, empty_means("none", metavar="FILE.toml")] = ""
     """A TOML file of settings, instead of or above the preset."""

@@ -64,7 +64,7 @@ class Layer:
 def preset_names(kind: type[TrainConfig] | None = None) -> list[str]:
     """Names that ``--preset`` takes, of all trainings or of the one with settings of ``kind``."""
     names = sorted(entry.name.removesuffix(".toml") for entry in _presets().iterdir() if entry.name.endswith(".toml"))
-    return [name for name in names if kind is None or _preset(name).keys() <= flatten(kind()).keys()]
+    return [name for name in names if kind is None or _preset(name)[1].keys() <= flatten(kind()).keys()]
 
 
 def preset_layer(name: str, kind: type[TrainConfig] | None = None) -> Layer:
@@ -74,12 +74,19 @@ def preset_layer(name: str, kind: type[TrainConfig] | None = None) -> Layer:
         others = [stage for stage, other in STAGES.items() if name in preset_names(other)]
         wrong = f"preset {name} is for {others[0]}" if others else f"no preset {name!r}"
         raise UsageError(f"{wrong}; there are {', '.join(names)}{did_you_mean(name, names)}")
-    return Layer(f"preset {name}", nest(_preset(name)))
+    return Layer(f"preset {name}", nest(_preset(name)[1]))
+
+
+def preset_purposes(kind: type[TrainConfig]) -> dict[str, str]:
+    """What each preset for ``kind`` is for, by its name: the comment that its file begins with."""
+    return {name: _preset(name)[0] for name in preset_names(kind)}
 
 
 @cache
-def _preset(name: str) -> dict[str, Any]:
-    return flatten(tomllib.loads((_presets() / f"{name}.toml").read_text()))
+def _preset(name: str) -> tuple[str, dict[str, Any]]:
+    """What a preset is for, and its settings, flat."""
+    text = (_presets() / f"{name}.toml").read_text()
+    return text.partition("\n")[0].removeprefix("# "), flatten(tomllib.loads(text))
 
 
 def toml_layer(path: Path) -> Layer:

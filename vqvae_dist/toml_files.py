@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.console import UsageError
+from data_tools.hints import nearest
 from vqvae_dist.json_files import BAD_TEXT
 
 DEEPEST = 16
@@ -24,9 +25,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         what = "a folder" if path.is_dir() else error.strerror or error
-        raise UsageError(f"{path}: {what}; give a TOML file") from None
+        raise UsageError(f"{path}: {what}; {_meant(path)}") from None
     refuse_misfits(path, values)
     return values
+
+
+def _meant(path: Path) -> str:
+    """What to give instead of ``path``: the TOML file beside it that is called alike, or any."""
+    beside = {file.stem: file for file in path.parent.glob("*.toml") if file != path}
+    near = nearest(path.stem, list(beside))
+    return f"did you mean {beside[near]}?" if near else "give a TOML file"
 
 
 def refuse_misfits(path: Path, values: dict[str, Any]) -> None:

@@ -117,6 +117,17 @@ def test_what_cannot_be_done_exits_1_with_a_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["info", "verify"])
+@pytest.mark.parametrize(("name", "content"), [("empty.h5", b""), ("text.h5", b"no data" * 100), ("none.h5", None)])
+def test_what_is_no_packed_file_says_how_one_is_made(
+    command: str, name: str, content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert status(command, tmp_path / name) == 1
+    assert "; make one with: python -m data_tools pack SRC --output FILE.h5\n" in capsys.readouterr().err
+
+
 def test_unreadable_files_leave_the_status_0_unless_strict(save: Save, tmp_path: Path) -> None:
     folder = save("a.png", brain())
     (folder / "b.png").write_bytes(b"no image")

@@ -8,6 +8,7 @@ import pytest
 from jobs.cli import main
 from jobs.ledger import Ledger
 from tests.jobs.sweep_files import finish_run, make_sweep
+from vqvae_dist.cli import main as train
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,9 @@ from tests.jobs.sweep_files import finish_run, make_sweep
         (["status", "trial", "--jsn"], 2, "--jsn"),
         (["submit", "nothing.toml"], 2, "nothing.toml: No such file or directory; give a TOML file"),
         (["submit", "."], 2, ".: a folder; give a TOML file"),
+        (["submit", "sweep"], 2, "sweep: No such file or directory; did you mean sweep.toml?"),
+        (["status", "empty"], 2, "empty is not the folder of a sweep (no plan.json), nor under runs; there are trial"),
+        (["status", "trial", "--root", "empty"], 2, "there are none yet; python -m jobs submit SWEEP.toml makes one"),
         (["logs", "trial", "--lines", "-3"], 2, "--lines must be 0 (all) or more, got -3"),
         (["submit", "x.toml", "--detach", "--wait"], 2, "give one of them"),
         (["run"], 2, ""),
@@ -41,11 +45,33 @@ def test_commands_answer_in_words_and_with_a_status(
     message: str,
 ) -> None:
     make_sweep(tmp_path, packed)
+    (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == status
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("stage", "made_by"), [("train-vqvae", "data_tools pack"), ("train-pixelcnn", "vqvae_dist extract-codes")]
+)
+@pytest.mark.parametrize(
+    ("data", "what"), [("none.h5", "no such file"), ("text.h5", "(Unable to "), ("folder", "folder: ")]
+)
+def test_data_that_is_not_there_ends_with_the_status_of_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str, made_by: str, data: str, what: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.h5").write_text("no data")
+    sweep, path = tmp_path / "a.toml", tmp_path / data
+    sweep.write_text(f'name = "a"\nstage = "{stage}"\n[set]\n"data.path" = "{data}"\n[grid]\n"optim.lr" = [1e-3]\n')
+    assert main(["submit", str(sweep), "--dry-run"]) == 1
+    said = capsys.readouterr().err
+    assert f"{path}: " in said
+    assert what in said
+    assert f"python -m {made_by}" in said
+    assert train([stage, "--data.path", str(path), "--output-dir", str(tmp_path / "run")]) == 1
 
 
 def test_json_of_the_commands_can_be_read(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.console import UsageError
+from data_tools.console import CommandError, UsageError
 from jobs.setting_text import value_text
 from jobs.sweep import Sweep, read_sweep
 from tests.jobs.sweep_files import GRID, write_sweep_file
@@ -227,8 +227,9 @@ def test_missing_name_is_said(tmp_path: Path, packed: Path) -> None:
 def test_data_file_that_is_missing_or_not_ours_is_refused(tmp_path: Path, codes: Path) -> None:
     (tmp_path / "text.h5").write_text("no HDF5")
     for data in (tmp_path / "nowhere.h5", tmp_path / "text.h5", codes):
-        with pytest.raises(UsageError, match=rf"sweep\.toml: data\.path: .*{data.name}"):
+        with pytest.raises(CommandError, match=rf"sweep\.toml: data\.path: .*{data.name}") as refusal:
             read(tmp_path, data)
+        assert refusal.value.status == 1
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_sweep_of_priors_takes_codes_and_not_slices(tmp_path: Path, packed: Path
     sweep = read_sweep(file, wandb_mode="disabled")
     assert (len(sweep.members), str(sweep.select)) == (2, "min validate/bits_per_code")
     file.write_text(file.read_text().replace(str(codes), str(packed)))
-    with pytest.raises(UsageError, match=r"sweep\.toml: data\.path: .*not a file of codes"):
+    with pytest.raises(CommandError, match=r"sweep\.toml: data\.path: .*not a file of codes"):
         read_sweep(file, wandb_mode="disabled")
 
 

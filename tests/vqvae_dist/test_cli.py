@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from vqvae_dist.cli import PROGRAM, main
+from vqvae_dist.config import STAGES, TrainConfig
+from vqvae_dist.config_io import preset_names
 
 
 def said(capfd: pytest.CaptureFixture[str]) -> str:
@@ -65,6 +68,20 @@ def test_a_wrong_command_line_exits_2_with_one_line(
     text = said(capfd)
     assert message in text
     assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(("stage", "kind"), STAGES.items())
+def test_help_says_what_each_preset_is_for(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stage: str, kind: type[TrainConfig]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        main([stage, "--help"])
+    shown = capfd.readouterr().out
+    for name in preset_names(kind):
+        purpose = (files("vqvae_dist") / "presets" / f"{name}.toml").read_text().splitlines()[0].removeprefix("# ")
+        assert purpose.endswith(".")
+        assert f" {name}: {purpose} " in shown
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,9 @@ def _open_codes(path: Path) -> h5py.File:
     if about.get("format") != FORMAT:
         raise CommandError(f"{path}: an HDF5 file, but not codes; {MADE_BY}")
     if about.get("version") != VERSION:
-        raise CommandError(f"{path}: version {about.get('version')} of the format; this program reads {VERSION}")
+        raise CommandError(
+            f"{path}: version {about.get('version')} of the format; this program reads {VERSION}; {AGAIN}"
+        )
     return file
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.terminal import on_a_terminal
+from tests.terminal import left_on_screen, on_a_terminal
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.config import ScheduleConfig
 from vqvae_dist.training.progress import Progress, best_text, progress_line
@@ -33,4 +33,5 @@ def test_a_training_on_a_terminal_draws_a_bar_around_its_lines(trainer: Trainer)
     assert status == 0, text
     assert "training " in text
     assert "8/8" in text
-    assert re.search(r"completed 8 steps in \d+ s, best ssim_foreground -?[\d.e-]+ at step \d: ", text)
+    *_, last = left_on_screen(text)
+    assert re.match(r"completed 8 steps in \d+ s, best ssim_foreground -?[\d.e-]+ at step \d: ", last)
