@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vqvae_dist.config import STAGES
 from vqvae_dist.config_io import Layer, compose, flatten, merge, nest
-from vqvae_dist.run_folder import RunFolder
+from vqvae_dist.run_folder import CONFIG_KINDS, RunFolder
 
 Settings = dict[str, Any]
 
@@ -43,6 +43,11 @@ PIXELCNN: Settings = nest(
 )  # fmt: skip
 
 BASES = {"train-vqvae": VQVAE, "train-pixelcnn": PIXELCNN}
+
+
+def empty_config() -> dict[str, Any]:
+    """What config.json of a run must say, each an empty value of its kind."""
+    return {key: kind() for key, kind in CONFIG_KINDS.items() if isinstance(kind, type)}
 
 
 def settings_of(stage: str, data: Path, output: Path, changes: Settings) -> Settings:
