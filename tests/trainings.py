@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vqvae_dist.config import STAGES
+from vqvae_dist.config import STAGES, PixelCNNConfig, VQVAEConfig
 from vqvae_dist.config_io import Layer, compose, flatten, merge, nest
 from vqvae_dist.run_folder import CONFIG_KINDS, RunFolder
 
@@ -75,10 +75,12 @@ def train(stage: str, settings: Settings, *, float64: bool = False) -> str:
     if stage == "train-vqvae":
         from vqvae_dist.training.vqvae import train_vqvae
 
-        return train_vqvae(config)  # type: ignore[arg-type]
+        assert isinstance(config, VQVAEConfig)
+        return train_vqvae(config)
     from vqvae_dist.training.pixelcnn import train_pixelcnn
 
-    return train_pixelcnn(config)  # type: ignore[arg-type]
+    assert isinstance(config, PixelCNNConfig)
+    return train_pixelcnn(config)
 
 
 def train_in_process(stage: str, settings: Settings, float64: bool) -> None:

@@ -37,7 +37,7 @@ def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) 
     further = QuantizerKind(
         quantizer=f"{__name__}:Halves", has_size=lambda K, D: K == 2 * D, sizes="twice model.code_dim"
     )
-    monkeypatch.setitem(QUANTIZERS, "halves", further)
+    monkeypatch.setitem(QUANTIZERS, "halves", further)  # type: ignore[misc]  # Kind does not have it
     chosen = QuantizerConfig(kind="halves")  # type: ignore[arg-type]  # Kind does not have it
     assert isinstance(build_quantizer(VQVAEModelConfig(quantizer=chosen, codebook_size=6, code_dim=3)), Halves)
     expected = r"model\.codebook_size must be twice model\.code_dim with model\.quantizer\.kind halves, got 64 with"
