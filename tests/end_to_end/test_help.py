@@ -14,7 +14,7 @@ import vqvae_dist.cli
 from tests.terminal import on_a_terminal
 
 PROGRAMS = {"data_tools": data_tools.cli, "vqvae_dist": vqvae_dist.cli, "jobs": jobs.cli}
-ASKED = [(name, command) for name, module in PROGRAMS.items() for command in ["", *module.COMMANDS]]
+ASKED = [(name, command) for name, module in PROGRAMS.items() for command in ["", *module.PROGRAM.commands]]
 HELP_ALONE = re.compile(r"^[│|](?P<inset> {5,})(?P<said>\S.*?) *[│|]$")
 """A line of a frame that goes on with the help of the flag above it."""
 

@@ -35,7 +35,8 @@ class Uniform(Prior):
 def logits_of(kind: str) -> Tensor:
     config = PixelCNNModelConfig(kind=kind, layers=2, hidden=8, attention=1)
     model = build_pixelcnn(config, codebook_size=5, classes=0).eval()
-    return model(torch.zeros(2, 3, 4, dtype=torch.int64), make_condition(2))
+    logits: Tensor = model(torch.zeros(2, 3, 4, dtype=torch.int64), make_condition(2))
+    return logits
 
 
 def test_the_table_has_the_kinds_that_settings_may_name() -> None:
