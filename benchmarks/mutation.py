@@ -213,6 +213,7 @@ def main(output: Path, only: tuple[str, ...] = (), again: bool = False, every: i
         count = before["mutants"] if before else len(mutants)
         earlier = before or {"of_these_by_time": 0, "seconds": 0}
         results[name] = {
+            **provenance(f"python -m benchmarks.mutation --output {output} --only {name}"),
             "tests": list(tests),
             "mutants": count,
             "every": before.get("every", 1) if before else every,
@@ -223,7 +224,7 @@ def main(output: Path, only: tuple[str, ...] = (), again: bool = False, every: i
             "survivors": survivors,
         }
         print(f"{name}: {count - len(survivors)} of {count} killed", flush=True)
-        about = provenance(f"python -m benchmarks.mutation --output {output}")
+        about = {"command": f"python -m benchmarks.mutation --output {output}"}
         output.write_text(json.dumps({**about, "files": results}, indent=1) + "\n")
 
 

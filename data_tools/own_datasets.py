@@ -7,12 +7,9 @@ rows of which it stores none. What we write does neither, so what does is not ou
 from __future__ import annotations
 
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import h5py
-
-from data_tools.console import CommandError
 
 MAX_CHUNK_BYTES = 1 << 28
 """The largest chunk: a slice of 2^26 float32 pixels. HDF5 unpacks a chunk whole, whatever is asked of it."""
@@ -60,13 +57,6 @@ def own_attributes(target: h5py.Group) -> dict[str, Any]:
     Text of variable length lies where HDF5 keeps no checksum: in a damaged file its library can look for it for ever.
     """
     return {name: _own_attribute(target, name) for name in target.attrs}
-
-
-def same_content(path: Path, digest: object, expected: str | None) -> str:
-    """Return the digest that a file was opened with; CommandError where another was ``expected``."""
-    if expected is not None and digest != expected:
-        raise CommandError(f"{path}: not the file that this began with, its digest is {digest}; put {expected} back")
-    return str(digest)
 
 
 def _own_attribute(target: h5py.Group, name: str) -> int | float | str:

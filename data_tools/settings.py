@@ -11,7 +11,6 @@ from tyro.conf import Positional, arg
 
 from data_tools.choices import Axis, Compression, Window, can_scale
 from data_tools.flags import Switch
-from data_tools.readers.formats import labels
 
 MAX_PHANTOM_SIDE = 4096
 """Of a phantom's slice: drawing it takes some gigabytes."""
@@ -22,7 +21,7 @@ WORKERS_A_CORE = 8
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """Make brain-like slices to try things on: PNG images in train and test folders, by subject."""
+    """How many slices are made, and how large."""
 
     out_dir: Annotated[Positional[Path], arg(metavar="OUT_DIR")]
     """Folder to make; new or empty."""
@@ -49,7 +48,7 @@ class PhantomSettings:
 
 @dataclass(frozen=True)
 class PackSettings:
-    """Pack slices of the formats that are read, also mixed, into one HDF5 file."""
+    """What is packed, and how."""
 
     src: Annotated[Positional[tuple[Path, ...]], arg(metavar="SRC...", help_behavior_hint="(required)")]
     """Folders or files to pack. Folders named train, val, validate, validation or test give the splits, as do
@@ -119,9 +118,6 @@ class PackSettings:
         output = self.output
         return output.with_name(f"{output.stem if output.suffix in HDF5_SUFFIXES else output.name}.report.json")
 
-
-# What --help says first; a docstring proper cannot take its words from elsewhere.
-PackSettings.__doc__ = f"Pack slices ({labels()}, also mixed) into one HDF5 file."
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 

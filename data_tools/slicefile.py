@@ -5,10 +5,9 @@ Imports numpy and h5py only, so that whatever trains can read slices without wha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
-from data_tools.own_datasets import own_attributes, own_names, same_content
+from data_tools.own_file import OwnFile
 from data_tools.scaling import scale_to_unit
 from data_tools.slice_format import (
     BLOCK_ROWS,
@@ -59,59 +58,27 @@ class Source(NamedTuple):
     """Real value = slope * stored value + intercept."""
 
 
-class SliceReader:
-    """Reads a packed file. Opens it when first needed, anew in each process; pickles as its path alone.
+class SliceReader(OwnFile):
+    """Reads a packed file, as ``OwnFile`` says.
 
     Every slice is checked against its SHA-256 when a process reads it first, and against a checksum of what that gave
-    when it is read again. Everything raises CommandError, naming the file, where the file is missing, not ours, of
-    another version, damaged, or another than at first.
+    when it is read again.
     """
 
-    def __init__(self, path: str | Path, digest: str | None = None) -> None:
-        """``digest``: which content to expect, where another process has seen it."""
-        self.path = Path(path)
-        self._expected = digest
-        self._file: h5py.File | None = None
-        self._process = 0
+    def _open_anew(self) -> h5py.File:
+        file = open_packed(self.path)
+        self._indexes: dict[str, SliceIndex] = {}
+        self._pixels: dict[str, StoredPixels] = {}
+        return file
 
-    def __reduce__(self) -> tuple[type[SliceReader], tuple[Path, str | None]]:
-        return SliceReader, (self.path, self._expected)
-
-    def __enter__(self) -> SliceReader:
-        self._open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; the next use opens it again."""
-        if self._file is not None and self._process == os.getpid():
-            self._file.close()
-        self._file = None
-
-    def _open(self) -> h5py.File:
-        # A handle that came through a fork shares its file position and locks with the parent: never use it.
-        if self._file is None or self._process != os.getpid():
-            file = open_packed(self.path)
-            with damage_named(self.path, "its attributes"):
-                self._expected = same_content(self.path, own_attributes(file)["digest"], self._expected)
-            self._file = file
-            self._process = os.getpid()
-            self._indexes: dict[str, SliceIndex] = {}
-            self._pixels: dict[str, StoredPixels] = {}
-        return self._file
+    def _damage_named(self, part: str) -> AbstractContextManager[None]:
+        return damage_named(self.path, part)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
         """What the file says of itself: format, version, digest, compression, settings, subject_rules."""
-        with damage_named(self.path, "its attributes"):
+        with self._damage_named("its attributes"):
             return read_attributes(self._open())
-
-    @property
-    def digest(self) -> str:
-        """A hash of the pixels and the index, written at packing; the same content has the same digest."""
-        return str(self.attributes["digest"])
 
     @cached_property
     def groups(self) -> tuple[SliceGroup, ...]:
@@ -121,7 +88,7 @@ class SliceReader:
     def source(self, number: int) -> Source:
         """Return what the file says of a source."""
         file = self._open()
-        with damage_named(self.path, "/sources"):
+        with self._damage_named("/sources"):
             sha256, slope, intercept = (file[f"sources/{name}"][number] for name in ("sha256", "slope", "intercept"))
             path = file["sources/path"][number].decode()
         return Source(path, sha256.tobytes().hex(), float(slope), float(intercept))
@@ -129,20 +96,8 @@ class SliceReader:
     @cached_property
     def source_count(self) -> int:
         """How many files the slices come from."""
-        with damage_named(self.path, "/sources/path"):
+        with self._damage_named("/sources/path"):
             return len(self._open()["sources/path"])
-
-    @cached_property
-    def subjects(self) -> list[str]:
-        """The names of the subjects; the column ``subject`` counts in them."""
-        with damage_named(self.path, "/subjects/name"):
-            return own_names(self._open(), "subjects/name")
-
-    @cached_property
-    def classes(self) -> list[str]:
-        """The names of the classes; the column ``label`` counts in them."""
-        with damage_named(self.path, "/classes/name"):
-            return own_names(self._open(), "classes/name")
 
     def group(self, name: str) -> SliceGroup:
         """Return the group called ``name``."""
@@ -157,14 +112,14 @@ class SliceReader:
         file = self._open()
         if group not in self._indexes:
             found = self.group(group)
-            with damage_named(self.path, f"the index of {group}"):
+            with self._damage_named(f"the index of {group}"):
                 self._indexes[group] = read_index(file, found)
         return self._indexes[group]
 
     def check_digest(self) -> None:
         """CommandError unless the index is the one that the digest was made of; reads every column, but no pixel."""
         assert self.groups is not None  # every column is checked to lie in this file
-        with damage_named(self.path, "the index"):
+        with self._damage_named("the index"):
             if content_digest(self._open()) != self.digest:
                 raise ValueError("not the one that was packed: another digest")
 
@@ -180,7 +135,7 @@ class SliceReader:
         """Yield ``columns`` of a group block by block, for what looks at all slices without holding its index."""
         file, count = self._open(), self.group(group).count
         for start in range(0, count, BLOCK_ROWS):
-            with damage_named(self.path, f"the index of {group}"):
+            with self._damage_named(f"the index of {group}"):
                 arrays = [file[f"images/{group}/{column}"][start : start + BLOCK_ROWS] for column in columns]
             yield tuple(arrays)
 
@@ -197,7 +152,7 @@ class SliceReader:
     def read_block(self, group: str, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the stored pixels (n, H, W) of successive rows, checked by HDF5 alone: for what hashes them itself."""
         pixels = self._stored(group)
-        with damage_named(self.path, f"{group} rows {start} to {stop - 1}"):
+        with self._damage_named(f"{group} rows {start} to {stop - 1}"):
             return np.asarray(pixels.dataset[start:stop])
 
     def scaled(self, group: str, row: int) -> npt.NDArray[np.float32]:
@@ -208,6 +163,6 @@ class SliceReader:
         file = self._open()
         if group not in self._pixels:
             found, plain = self.group(group), self.attributes["compression"] == "none"
-            with damage_named(self.path, f"the index of {group}"):
+            with self._damage_named(f"the index of {group}"):
                 self._pixels[group] = StoredPixels(file, found, plain=plain)
         return self._pixels[group]

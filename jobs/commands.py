@@ -222,5 +222,9 @@ def prune(sweep: SweepName, /, *, root: Path = ROOT, dry_run: Switch = False) ->
     return prune_sweep(find_sweep(sweep, root), dry_run=dry_run)
 
 
+def run() -> None:
+    """For a shell's completion: what stands after ``run --`` is completed by nobody."""
+
+
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, allow_nan=False)

@@ -8,25 +8,26 @@ import inspect
 import io
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
-from data_tools.cli import COMMANDS as DATA_TOOLS
+from data_tools.cli import PROGRAM as DATA_TOOLS
 from data_tools.cli import run
-from jobs import commands
-from jobs.cli import COMMANDS as JOBS
+from data_tools.program import Program
+from jobs.cli import PROGRAM as JOBS
 from jobs.cli import main as jobs
-from vqvae_dist.cli import COMMANDS as VQVAE_DIST
-from vqvae_dist.cli import FUNCTIONS
+from vqvae_dist.cli import PROGRAM as VQVAE_DIST
 from vqvae_dist.cli import main as vqvae_dist
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data_tools", "vqvae_dist", "jobs")
 NAMES = "data_tools|vqvae_dist|jobs|data-tools|vqvae-dist|vqvae-jobs"
-COMMAND = re.compile(rf"(?<!python -m )\b(?:{NAMES}) (?:{'|'.join({*DATA_TOOLS, *VQVAE_DIST, *JOBS})})\b")
+PROGRAMS = (DATA_TOOLS, VQVAE_DIST, JOBS)
+COMMANDS = {name for program in PROGRAMS for name in program.commands}
+COMMAND = re.compile(rf"(?<!python -m )\b(?:{NAMES}) (?:{'|'.join(COMMANDS)})\b")
 
 
 def texts(file: Path) -> Iterator[str]:
@@ -50,15 +51,12 @@ def test_commands_in_messages_can_be_pasted(package: str) -> None:
     assert not [file for file in files if in_words.search(file.read_text())]
 
 
-ALL = [resolve_name(place) for place in FUNCTIONS.values()] + [
-    getattr(commands, name) for name in JOBS if name != "run"
-]
-
-
-@pytest.mark.parametrize("function", ALL, ids=lambda function: function.__name__)
-def test_every_argument_has_a_word_of_help(function: Callable[..., Any]) -> None:
-    told = re.findall(r"^ +(\w+): \S", function.__doc__ or "", re.MULTILINE)
-    assert set(inspect.signature(function).parameters) <= set(told)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.module)
+def test_every_flag_has_a_word_of_help(program: Program) -> None:
+    for function in filter(inspect.isfunction, map(program.flags, program.commands)):
+        told = re.findall(r"^ +(\w+): \S", function.__doc__ or "", re.MULTILINE)
+        settings = {name for name, hint in get_type_hints(function).items() if is_dataclass(hint)}
+        assert set(inspect.signature(function).parameters) - settings <= set(told), function
 
 
 @pytest.mark.parametrize("program", [run, jobs, vqvae_dist], ids=lambda program: program.__module__)

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vqvae_dist.config import STAGES
+from vqvae_dist.config import STAGES, PixelCNNConfig, VQVAEConfig
 from vqvae_dist.config_io import Layer, compose, flatten, merge, nest
-from vqvae_dist.run_folder import RunFolder
+from vqvae_dist.run_folder import CONFIG_KINDS, RunFolder
 
 Settings = dict[str, Any]
 
@@ -45,6 +45,11 @@ PIXELCNN: Settings = nest(
 BASES = {"train-vqvae": VQVAE, "train-pixelcnn": PIXELCNN}
 
 
+def empty_config() -> dict[str, Any]:
+    """What config.json of a run must say, each an empty value of its kind."""
+    return {key: kind() for key, kind in CONFIG_KINDS.items() if isinstance(kind, type)}
+
+
 def settings_of(stage: str, data: Path, output: Path, changes: Settings) -> Settings:
     """The tiny training of ``stage`` with dotted ``changes``."""
     return merge(BASES[stage], nest({**changes, "data.path": str(data), "output_dir": str(output)}))
@@ -70,10 +75,12 @@ def train(stage: str, settings: Settings, *, float64: bool = False) -> str:
     if stage == "train-vqvae":
         from vqvae_dist.training.vqvae import train_vqvae
 
-        return train_vqvae(config)  # type: ignore[arg-type]
+        assert isinstance(config, VQVAEConfig)
+        return train_vqvae(config)
     from vqvae_dist.training.pixelcnn import train_pixelcnn
 
-    return train_pixelcnn(config)  # type: ignore[arg-type]
+    assert isinstance(config, PixelCNNConfig)
+    return train_pixelcnn(config)
 
 
 def train_in_process(stage: str, settings: Settings, float64: bool) -> None:

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from pkgutil import resolve_name
 from types import FrameType
 from typing import Annotated, Any
 
 from tyro.conf import arg
 from tyro.extras import literal_type_from_choices
 
-from data_tools.arguments import COMPLETION, check_command, parse, print_completion, usage
+from data_tools.arguments import parse
 from data_tools.console import CommandError, UsageError, run_command, warn
 from data_tools.flags import Switch, empty_means
+from data_tools.program import Command, Program
 from vqvae_dist.config import PixelCNNConfig, VQVAEConfig, config
 from vqvae_dist.config_errors import sources
 from vqvae_dist.config_io import (
@@ -35,29 +35,37 @@ from vqvae_dist.config_io import (
 )
 from vqvae_dist.run_folder import Attempt, OtherRankError, PeerEndedError
 
-COMMANDS = {
-    "train-vqvae": "train a VQ-VAE on packed slices",
-    "evaluate": "score a trained VQ-VAE, and a prior, on a split",
-    "reconstruct": "pictures of originals, reconstructions and errors",
-    "animate": "how reconstructions grew during training",
-    "extract-codes": "encode packed slices to codes for a prior",
-    "train-pixelcnn": "train a PixelCNN prior on codes",
-    "generate": "draw new slices from a prior",
-    "likelihood-map": "how unlikely each code of a slice is under a prior",
-    "rerun": "train a finished run again, exactly",
-}
+PROGRAM = Program(
+    "vqvae_dist",
+    "vqvae-dist",
+    {
+        "train-vqvae": Command(
+            "train a VQ-VAE on packed slices", "vqvae_dist.cli:TrainVQVAE", unread="vqvae_dist.cli:train_vqvae"
+        ),
+        "evaluate": Command(
+            "score a trained VQ-VAE, and a prior, on a split", "vqvae_dist.inference.evaluate:evaluate"
+        ),
+        "reconstruct": Command(
+            "pictures of originals, reconstructions and errors", "vqvae_dist.inference.reconstruct:reconstruct"
+        ),
+        "animate": Command("how reconstructions grew during training", "vqvae_dist.inference.animate:animate"),
+        "extract-codes": Command(
+            "encode packed slices to codes for a prior", "vqvae_dist.inference.extract_codes:extract_codes"
+        ),
+        "train-pixelcnn": Command(
+            "train a PixelCNN prior on codes",
+            "vqvae_dist.cli:TrainPixelCNN",
+            unread="vqvae_dist.cli:train_pixelcnn",
+        ),
+        "generate": Command("draw new slices from a prior", "vqvae_dist.inference.generate:generate"),
+        "likelihood-map": Command(
+            "how unlikely each code of a slice is under a prior", "vqvae_dist.inference.likelihood:likelihood_map"
+        ),
+        "rerun": Command("train a finished run again, exactly", "vqvae_dist.training.rerun:rerun"),
+    },
+)
 
 TRAININGS = ("train-vqvae", "train-pixelcnn", "rerun")
-
-FUNCTIONS = {
-    "evaluate": "vqvae_dist.inference.evaluate:evaluate",
-    "reconstruct": "vqvae_dist.inference.reconstruct:reconstruct",
-    "animate": "vqvae_dist.inference.animate:animate",
-    "extract-codes": "vqvae_dist.inference.extract_codes:extract_codes",
-    "generate": "vqvae_dist.inference.generate:generate",
-    "likelihood-map": "vqvae_dist.inference.likelihood:likelihood_map",
-    "rerun": "vqvae_dist.training.rerun:rerun",
-}
 
 
 def preset_of(kind: type[Any]) -> Any:
@@ -102,14 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str], *, handle_signals: bool) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage("python -m vqvae_dist", "vqvae-dist", COMMANDS))
-        return 0 if arguments else 2
-    if arguments[0] == COMPLETION:
-        functions = {name: resolve_name(place) for name, place in FUNCTIONS.items()}
-        trainings = {"train-vqvae": TrainVQVAE, "train-pixelcnn": TrainPixelCNN}
-        print_completion({**trainings, **functions}, arguments, prog="vqvae-dist")
-        return 0
+    if (status := PROGRAM.answer(arguments)) is not None:
+        return status
     if handle_signals and arguments[0] in TRAININGS:
         stop_on_signals()
     try:
@@ -127,24 +129,26 @@ def _main(arguments: list[str], *, handle_signals: bool) -> int:
 
 def run_command_line(arguments: Sequence[str], *, attempt: Attempt | None = None) -> str:
     """Run a command in this process; return ``completed``, or ``stopped`` for a training that was asked to stop."""
-    name, rest = arguments[0], list(arguments[1:])
-    check_command(name, COMMANDS, prog="python -m vqvae_dist")
-    prog = f"python -m vqvae_dist {name}"
-    if name == "train-vqvae":
-        settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, rest, prog)  # before torch: a typo is told at once
-        from vqvae_dist.training.vqvae import train_vqvae
-
-        return train_vqvae(settings, fresh=fresh, attempt=attempt)
-    if name == "train-pixelcnn":
-        settings, fresh = _read_config(PixelCNNConfig, TrainPixelCNN, rest, prog)
-        from vqvae_dist.training.pixelcnn import train_pixelcnn
-
-        return train_pixelcnn(settings, fresh=fresh, attempt=attempt)
-    state = parse(resolve_name(FUNCTIONS[name]), rest, prog=prog)
-    return str(state) if name == "rerun" else "completed"
+    return PROGRAM.call(arguments, attempt=attempt) or "completed"
 
 
-def _read_config(kind: type[Any], command: type[Any], arguments: list[str], prog: str) -> tuple[Any, bool]:
+def train_vqvae(arguments: Sequence[str], *, attempt: Attempt | None) -> str:
+    """Train a VQ-VAE with the settings that ``arguments`` give."""
+    settings, fresh = _read_config(VQVAEConfig, TrainVQVAE, arguments, f"{PROGRAM.prog} train-vqvae")
+    from vqvae_dist.training.vqvae import train_vqvae as train  # torch only now: a typo is told at once
+
+    return train(settings, fresh=fresh, attempt=attempt)
+
+
+def train_pixelcnn(arguments: Sequence[str], *, attempt: Attempt | None) -> str:
+    """Train a prior with the settings that ``arguments`` give."""
+    settings, fresh = _read_config(PixelCNNConfig, TrainPixelCNN, arguments, f"{PROGRAM.prog} train-pixelcnn")
+    from vqvae_dist.training.pixelcnn import train_pixelcnn as train
+
+    return train(settings, fresh=fresh, attempt=attempt)
+
+
+def _read_config(kind: type[Any], command: type[Any], arguments: Sequence[str], prog: str) -> tuple[Any, bool]:
     """The settings of a training: preset, then file, then command line; and whether to start afresh."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--preset", default="")

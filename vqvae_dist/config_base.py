@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
+from typing import Annotated, Any, Literal, Protocol, TypeVar, dataclass_transform
 
 from tyro.conf import arg
 
@@ -53,6 +53,19 @@ def config(cls: type[C]) -> type[C]:
     """Make a frozen, keyword-only dataclass that pydantic reads strictly: no unknown keys, no coercion."""
     cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
     return dataclass(frozen=True, kw_only=True)(cls)
+
+
+class Described(Protocol):
+    """One of several kinds of something."""
+
+    @property
+    def about(self) -> str:
+        """What it is, in a few words for ``--help``."""
+
+
+def each_described(kinds: Mapping[str, Described]) -> Any:
+    """The help of a setting that names one of ``kinds``."""
+    return arg(help="; ".join(f"{name}: {kind.about}" for name, kind in kinds.items()) + ".")
 
 
 def check(holds: bool, name: str, value: object, allowed: str) -> None:

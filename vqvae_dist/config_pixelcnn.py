@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from vqvae_dist.config_base import (
     MAX_CHANNELS,
@@ -16,6 +16,7 @@ from vqvae_dist.config_base import (
     below_one,
     check,
     config,
+    each_described,
     not_negative,
     scored_by,
     unused,
@@ -55,12 +56,12 @@ class CodesDataConfig:
         not_negative("data.workers", self.workers)
 
 
-PriorKind = Literal["pixelcnn", "single_stack"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class KindOfPrior:
     """What is known of a kind of prior before it is built."""
+
+    about: str
+    """What it is, in a few words for ``--help``."""
 
     prior: str
     """``module:class``, imported when a model is built; its ``of`` makes one from the settings."""
@@ -77,20 +78,32 @@ CONVOLUTIONAL = frozenset(
 )  # fmt: skip
 """What the priors of masked convolutions use."""
 
-PRIORS: dict[PriorKind, KindOfPrior] = {
-    "pixelcnn": KindOfPrior(prior="vqvae_dist.models.pixelcnn:PixelCNN", uses=CONVOLUTIONAL | {"attention"}),
-    "single_stack": KindOfPrior(prior="vqvae_dist.models.single_stack:SingleStack", uses=CONVOLUTIONAL),
+PRIORS: dict[str, KindOfPrior] = {
+    "pixelcnn": KindOfPrior(
+        about="two stacks without a blind spot",
+        prior="vqvae_dist.models.pixelcnn:PixelCNN",
+        uses=CONVOLUTIONAL | {"attention"},
+    ),
+    "single_stack": KindOfPrior(
+        about="one masked stack, a baseline without attention that draws slowly",
+        prior="vqvae_dist.models.single_stack:SingleStack",
+        uses=CONVOLUTIONAL,
+    ),
 }
-"""A further kind is a module with its class, an entry here and its name in ``PriorKind``."""
+"""A further kind is a module with its class, and an entry here."""
+
+if TYPE_CHECKING:
+    PriorKind = str
+else:  # what settings may hold, and ``--help`` and completions list
+    PriorKind = Literal[tuple(PRIORS)]
 
 
 @config
 class PixelCNNModelConfig:
     """The gated PixelCNN over codes."""
 
-    kind: PriorKind = younger(default="pixelcnn")
-    """``pixelcnn``: two stacks without a blind spot; ``single_stack``: one masked stack, a baseline without attention
-    that draws slowly."""
+    kind: Annotated[PriorKind, each_described(PRIORS)] = younger(default="pixelcnn")
+    """One of ``PRIORS``."""
 
     layers: int = 12
     """Gated layers."""

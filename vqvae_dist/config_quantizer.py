@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from vqvae_dist.config_base import MAX_CHANNELS, MAX_CODES, below_one, check, config, not_negative
-
-Kind = Literal["ema", "gradient", "fsq"]
+from vqvae_dist.config_base import MAX_CHANNELS, MAX_CODES, below_one, check, config, each_described, not_negative
 
 SHOWN = 4
 """Widths of a code that an error offers."""
@@ -18,6 +16,9 @@ SHOWN = 4
 @dataclass(frozen=True, kw_only=True)
 class QuantizerKind:
     """What is known of a kind of quantizer before it is built."""
+
+    about: str
+    """What it is, in a few words for ``--help``."""
 
     quantizer: str
     """``module:class``, imported when a model is built; its ``of`` makes one from the model's settings."""
@@ -52,33 +53,40 @@ def levels_of(K: int, D: int) -> int | None:
 CODEBOOK = frozenset({"distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"})
 """What the kinds with a codebook that moves use."""
 
-QUANTIZERS: dict[Kind, QuantizerKind] = {
+QUANTIZERS: dict[str, QuantizerKind] = {
     "ema": QuantizerKind(
+        about="codes are moving averages of their encoder outputs",
         quantizer="vqvae_dist.models.quantizer:Quantizer",
         uses=CODEBOOK,
         collapsed="model.quantizer.revive_below 0.5, init kmeans, decay 0.99, or ",
     ),
     "gradient": QuantizerKind(
+        about="codes are trained by the codebook loss",
         quantizer="vqvae_dist.models.quantizer:Quantizer",
         uses=CODEBOOK,
         collapsed="model.quantizer.revive_below 0.5, init kmeans, or ",
     ),
     "fsq": QuantizerKind(
+        about="finite scalar quantization, a fixed grid, for which the settings below change nothing",
         quantizer="vqvae_dist.models.fsq:FSQ",
         has_size=lambda K, D: levels_of(K, D) is not None,
         sizes="levels to the power of model.code_dim, as 8^3 = 512,",
     ),
 }
-"""A further kind is a module with its class, an entry here and its name in ``Kind``."""
+"""A further kind is a module with its class, and an entry here."""
+
+if TYPE_CHECKING:
+    Kind = str
+else:  # what settings may hold, and ``--help`` and completions list
+    Kind = Literal[tuple(QUANTIZERS)]
 
 
 @config
 class QuantizerConfig:
     """How an encoder output becomes a code."""
 
-    kind: Kind = "ema"
-    """``ema``: codes are moving averages of their encoder outputs; ``gradient``: trained by the codebook loss;
-    ``fsq``: finite scalar quantization, a fixed grid, for which the settings below change nothing."""
+    kind: Annotated[Kind, each_described(QUANTIZERS)] = "ema"
+    """One of ``QUANTIZERS``."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Which code counts as nearest."""

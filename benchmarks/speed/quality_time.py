@@ -2,9 +2,9 @@
 
 Both train on the same crops with the same loss, optimizer, learning rate and warm-up, compiled, with the same widths
 and numbers of layers, in the precision that is fast on this machine; validation stops the clock. The peer is trained
-with each of DECAYS of its codebook, and the better one counts; each gets PATIENCE times what ours took to the first
-threshold, and is given up sooner when STALE of that passed without a better score. Where none has arrived by then the
-ratio is a lower bound, and the row says how far the better one came.
+with each of DECAYS of its codebook (quick: its default alone), and the better one counts; each gets PATIENCE times what
+ours took to the first threshold, and is given up sooner when STALE of that passed without a better score. Where none
+has arrived by then the ratio is a lower bound, and the row says how far the better one came.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ THRESHOLDS = {True: (0.86,), False: (0.86, 0.90, 0.92)}
 """By whether the benchmark is quick."""
 STEPS = 1000
 EVERY = 50
-PATIENCE = {True: 5.0, False: 25.0}
+PATIENCE = {True: 3.0, False: 25.0}
 STALE = 0.2
 """A collapsed codebook does not come back."""
-DECAYS = (0.5, 0.99)
+DECAYS = {True: (0.5,), False: (0.5, 0.99)}
 """Of the peer's codebook: its default, and ours."""
 
 
@@ -42,7 +42,7 @@ def rows(options: Options) -> list[Row]:
         raise RuntimeError("needs --data, packed real slices")
     ours = reached(options, options.data)
     limit = PATIENCE[options.quick] * min(ours.values())
-    peers = [peer_reached(options, options.data, decay, limit) for decay in DECAYS]
+    peers = [peer_reached(options, options.data, decay, limit) for decay in DECAYS[options.quick]]
     best, waited = max(peer.best for peer in peers), max(peer.seconds for peer in peers)
     precision = {"bf16": "bf16", "no": "float32"}[fast_precision(options.device)]
     found = []

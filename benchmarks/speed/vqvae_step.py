@@ -29,49 +29,61 @@ MATRIX = {"cpu": 2048, "cuda": 16384}
 Step = Callable[[], object]
 
 
-def rows(options: Options) -> list[Row]:
-    """Slices a second of each side; every side trains on the same batch."""
-    device, batch = options.device, BATCH[options.device]
-    fast = fast_precision(device)
-    data = packed_phantoms(options.work, subjects=12, slices=8, size=SIZE)
+class Sides:
+    """Both sides of the comparison, on the same batch of the same data."""
 
-    def rate(step: Step) -> float:
-        return batch / median_seconds(step, repeat=REPEAT[device], warm=2, device=device)
+    def __init__(self, options: Options) -> None:
+        self.device, self.folder = options.device, options.work
+        self.batch = BATCH[self.device]
+        self.data = packed_phantoms(self.folder, subjects=12, slices=8, size=SIZE)
+        stage = vqvae_stage(self.data, self.folder / "batch", self.settings())
+        self.model = stage.config.model
+        self.images = next(stage.batches(range(1))).images.to(self.device)
 
-    def ours(mixed: str, *, compiled: bool) -> tuple[float, float]:
-        settings = {"schedule.batch_size": batch, "data.crop": 0, "loss.ssim": 0.0, "data.augment": "none", **PAPER}
-        settings |= {"precision.mixed": mixed, "precision.compile": "on" if compiled else "off"}
-        stage = vqvae_stage(data, options.work / f"step_{mixed}_{compiled}", settings)
-        images = warmed(stage)
+    def settings(self, **further: Any) -> dict[str, Any]:
+        """Of a training that does as much as the peer's."""
+        plain = {"data.crop": 0, "data.augment": "none", "loss.ssim": 0.0}
+        return {"schedule.batch_size": self.batch, **plain, **PAPER, **further}
 
-        def step() -> object:
-            return stage.train_step(stage.config.model.quantizer.init_after + 5, images)
+    def rate(self, step: Step) -> float:
+        """Slices a second."""
+        return self.batch / median_seconds(step, repeat=REPEAT[self.device], warm=2, device=self.device)
 
-        return rate(step), 0.0 if compiled else flops(step)
+    def our_step(self, mixed: str, *, compiled: bool) -> Step:
+        """A step of our training, as ``train-vqvae`` makes it."""
+        precision = {"precision.mixed": mixed, "precision.compile": "on" if compiled else "off"}
+        stage = vqvae_stage(self.data, self.folder / f"step_{mixed}_{compiled}", self.settings(**precision))
+        images, quantizing = warmed(stage), stage.config.model.quantizer.init_after + 5
+        return lambda: stage.train_step(quantizing, images)
 
-    stage = vqvae_stage(data, options.work / "batch", {"schedule.batch_size": batch, "data.crop": 0, **PAPER})
-    images = next(stage.batches(range(1))).images.to(device)
-
-    def monai_model() -> MonaiPeer:
+    def monai_step(self, *, bf16: bool = False, compiled: bool = False, channels_last: bool = False) -> Step:
+        """A step of MONAI's VQVAE."""
         torch.manual_seed(0)
-        return MonaiPeer(stage.config.model, 0.5, exact=False).to(device)
-
-    def monai(bf16: bool, *, compiled: bool = False, channels_last: bool = False) -> float:
-        model = monai_model()
+        model = MonaiPeer(self.model, 0.5, exact=False).to(self.device)
         if channels_last:
             model = model.to(memory_format=torch.channels_last)
         if compiled:
             model.encoder.compile(dynamic=False)
             model.decoder.compile(dynamic=False)
-        return rate(peer_step(model, images, bf16=bf16))
+        return peer_step(model, self.images, bf16=bf16)
 
-    (shipped, _), plain = ours(fast, compiled=True), monai(False)
-    (eager, work), half = ours("no", compiled=False), monai(True, channels_last=True)
-    equal = monai(fast == "bf16", compiled=True, channels_last=True)
-    alone = rate(alone_step(stage.config.model, images, bf16=fast == "bf16"))
-    theirs = flops(peer_step(monai_model(), images, bf16=False))
-    reached, most = 1e-12 * work * shipped / batch, 1e-12 * matrix_rate(device, fast)
-    unit, config = "slices/s", f"{SIZE}x{SIZE}, batch {batch}"
+    def alone_step(self, *, bf16: bool) -> Step:
+        """A step of our networks with nothing between them."""
+        return alone_step(self.model, self.images, bf16=bf16)
+
+
+def rows(options: Options) -> list[Row]:
+    """Slices a second of each side; every side trains on the same batch."""
+    sides, device, fast = Sides(options), options.device, fast_precision(options.device)
+    bf16, rate = fast == "bf16", sides.rate
+    eager_step = sides.our_step("no", compiled=False)
+    shipped, eager = rate(sides.our_step(fast, compiled=True)), rate(eager_step)
+    plain, half = rate(sides.monai_step()), rate(sides.monai_step(bf16=True, channels_last=True))
+    equal = rate(sides.monai_step(bf16=bf16, compiled=True, channels_last=True))
+    alone = rate(sides.alone_step(bf16=bf16))
+    work, theirs = flops(eager_step), flops(sides.monai_step())
+    reached, most = 1e-12 * work * shipped / sides.batch, 1e-12 * matrix_rate(device, fast)
+    unit, config = "slices/s", f"{SIZE}x{SIZE}, batch {sides.batch}"
     return [
         Row(f"training step, as shipped ({fast}, compiled), {config}", shipped, unit, "MONAI VQVAE, float32", plain,
             shipped / plain, ">= 4" if device == "cpu" else "-"),
@@ -83,8 +95,8 @@ def rows(options: Options) -> list[Row]:
             shipped / equal, "-"),
         Row(f"share of the step that is not the networks, {config}", 1 - shipped / alone, "",
             "the same networks without quantizer, slices/s", alone, shipped / alone, "<= 0.15"),
-        Row(f"arithmetic of a slice's training step, {config}", 1e-9 * work / batch, "GFLOP",
-            "MONAI VQVAE", 1e-9 * theirs / batch, theirs / work, "-"),
+        Row(f"arithmetic of a slice's training step, {config}", 1e-9 * work / sides.batch, "GFLOP",
+            "MONAI VQVAE", 1e-9 * theirs / sides.batch, theirs / work, "-"),
         Row(f"arithmetic of the training step as shipped, {config}", reached, "TFLOP/s",
             f"one product of {MATRIX[device]}x{MATRIX[device]} matrices, {fast}", most, reached / most, "-"),
     ]  # fmt: skip

@@ -12,8 +12,8 @@ from tests.benchmarks.conftest import TINY
 @pytest.mark.slow
 def test_half_precision_is_free(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "precision.json"
-    words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", "300", "--seeds", "0"]
-    words = [*map(str, words), *TINY, "schedule.validate_every=100"]
+    given = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", "300", "--seeds", "0"]
+    words = [*map(str, given), *TINY, "schedule.validate_every=100"]
     precision.main(words)
     rows = json.loads(output.read_text())["rows"]
     bf16, fp16 = rows["equal_weights"]["bf16"], rows["equal_weights"]["fp16"]

@@ -118,11 +118,10 @@ def test_monai_s_vqvae_is_measured_as_ours(heads: Path, tmp_path: Path) -> None:
 
 
 def test_mean_of_a_figure_leaves_out_slices_without_it() -> None:
-    absent = SliceScores(*[None] * len(SliceScores._fields))
-    rows = [
-        absent._replace(ssim=0.5, mse=0.0),
-        absent._replace(ssim=0.7, ssim_foreground=0.4, mse=0.001),
-    ]
+    empty = SliceScores(
+        ssim=0.5, ssim_foreground=None, psnr=None, mse=0.0, mse_foreground=None, black_error=None, dead=False
+    )
+    rows = [empty, empty._replace(ssim=0.7, ssim_foreground=0.4, mse=0.001)]
     assert mean_of(rows, "ssim") == pytest.approx(0.6)
     assert mean_of(rows, "ssim_foreground") == 0.4
     assert mean_of(rows[:1], "psnr") is None

@@ -69,7 +69,8 @@ class Killed(BaseException):
 
 def kill_after(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let so many renames of folders and files happen, and no more."""
-    real, done = Path.replace, []
+    real = Path.replace
+    done: list[Path] = []
 
     def replace(path: Path, target: Path) -> Path:
         if len(done) == renames:

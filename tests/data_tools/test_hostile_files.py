@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -122,7 +122,7 @@ def test_with_nothing_else_the_exit_status_is_1_and_nothing_is_written(hostile: 
 def test_a_volume_takes_no_more_than_six_times_its_size(scaled: bool, tmp_path: Path, usual: int) -> None:
     (tmp_path / "in").mkdir()
     voxels = np.random.default_rng(0).integers(1, 4000, (512, 512, 256)).astype(np.int16)
-    header = {"scl_slope": 0.5, "scl_inter": 3.0} if scaled else {}
+    header: dict[str, Any] = {"scl_slope": 0.5, "scl_inter": 3.0} if scaled else {}
     (tmp_path / "in" / "a.nii").write_bytes(nifti(voxels, **header))
     done = packing(tmp_path / "in", tmp_path / "out.h5")
     assert done.status == 0

@@ -14,7 +14,7 @@ import vqvae_dist.cli
 from tests.terminal import on_a_terminal
 
 PROGRAMS = {"data_tools": data_tools.cli, "vqvae_dist": vqvae_dist.cli, "jobs": jobs.cli}
-ASKED = [(name, command) for name, module in PROGRAMS.items() for command in ["", *module.COMMANDS]]
+ASKED = [(name, command) for name, module in PROGRAMS.items() for command in ["", *module.PROGRAM.commands]]
 HELP_ALONE = re.compile(r"^[│|](?P<inset> {5,})(?P<said>\S.*?) *[│|]$")
 """A line of a frame that goes on with the help of the flag above it."""
 
@@ -57,7 +57,9 @@ def test_help_goes_to_the_edge_before_it_goes_on_below(
     edge = max(map(len, lines)) - 2  # of the frame, and a space before it
     for line, below in pairwise(map(HELP_ALONE.match, lines)):
         if line and below and line["inset"] == below["inset"]:
-            assert line.end("said") + 1 + len(below["said"].split()[0]) > edge, line["said"]
+            first, *_ = below["said"].split()
+            listed = line["said"].endswith(".") and first.endswith(":")  # one of several, as the presets are
+            assert listed or line.end("said") + 1 + len(first) > edge, line["said"]
 
 
 def test_a_description_of_several_lines_is_one_paragraph(asked: Callable[[str, str, int], str]) -> None:

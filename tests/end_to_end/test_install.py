@@ -25,8 +25,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
     (site,) = (folder / "env/lib").glob("python*/site-packages")
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    install = [folder / "env/bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*install, "--ignore-installed", wheel], check=True)
+    install = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--ignore-installed", str(wheel)], check=True)
     return folder
 
 
@@ -60,8 +60,8 @@ def test_a_wheel_of_an_unpacked_zip_has_the_same_data(tmp_path: Path) -> None:
     subprocess.run(archive, cwd=ROOT, check=True)
     with zipfile.ZipFile(tmp_path / "suite.zip") as suite:
         suite.extractall(tmp_path / "suite")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, tmp_path / "suite"]
-    subprocess.run(build, check=True, capture_output=True)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    subprocess.run([*build, str(tmp_path / "suite")], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as made:
         names = set(made.namelist())

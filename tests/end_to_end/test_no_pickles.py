@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +62,11 @@ def trap(tmp_path: Path) -> Iterator[Trap]:
 
 def test_the_trap_works(tmp_path: Path) -> None:
     trap = Trap(tmp_path)
-    loads = [pickle.loads, lambda data: torch.load(tmp_path / "trap.pt", weights_only=False)]
-    loads.append(lambda data: np.load(tmp_path / "trap.npy", allow_pickle=True))
+    loads: list[Callable[[bytes], object]] = [
+        pickle.loads,
+        lambda data: torch.load(tmp_path / "trap.pt", weights_only=False),
+        lambda data: np.load(tmp_path / "trap.npy", allow_pickle=True),
+    ]
     for load in loads:
         load(trap.pickled)
         assert trap.mark.exists()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
@@ -15,11 +14,12 @@ from jobs.folder import Plan, SweepFolder
 from jobs.report import write_report
 from jobs.stages import run_stage
 from tests.jobs.sweep_files import GRID, finish_run, make_sweep
+from tests.trainings import empty_config
 from vqvae_dist.config import PixelCNNConfig
 from vqvae_dist.config_io import compose, to_json, toml_layer
 from vqvae_dist.data.codes_writer import write_attributes
 from vqvae_dist.files import write_json, write_sealed
-from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA
+from vqvae_dist.run_folder import SCHEMA
 
 PIPELINE = """
 [pipeline]
@@ -58,8 +58,7 @@ class Line:
     def leave_prior(self, settings: Path, target: Path) -> None:
         config = compose(PixelCNNConfig, toml_layer(settings))
         resolved = {"milestones": list(config.milestones)}
-        stored: dict[str, Any] = {key: kind() for key, kind in CONFIG_KINDS.items()}
-        stored |= {"schema": SCHEMA, "settings": to_json(config), "resolved": resolved}
+        stored = empty_config() | {"schema": SCHEMA, "settings": to_json(config), "resolved": resolved}
         (target / "model").mkdir(parents=True, exist_ok=True)
         (target / "model" / "model.safetensors").write_text(json.dumps(stored))
         about = {"data_digest": "of these codes", "stage": "train-pixelcnn", "attempts": []}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vqvae_dist.cli import COMMANDS, main
+from vqvae_dist.cli import PROGRAM, main
 from vqvae_dist.config import STAGES, TrainConfig
 from vqvae_dist.config_io import preset_names
 
@@ -21,7 +21,7 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
     assert main([]) == 2
     assert main(["--help"]) == 0
     listed = capfd.readouterr().out
-    assert all(name in listed for name in COMMANDS)
+    assert all(name in listed for name in PROGRAM.commands)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,10 @@ class Uniform(Prior):
 
 
 def logits_of(kind: str) -> Tensor:
-    config = PixelCNNModelConfig(kind=kind, layers=2, hidden=8, attention=1)  # type: ignore[arg-type]  # a Literal
+    config = PixelCNNModelConfig(kind=kind, layers=2, hidden=8, attention=1)
     model = build_pixelcnn(config, codebook_size=5, classes=0).eval()
-    return model(torch.zeros(2, 3, 4, dtype=torch.int64), make_condition(2))
+    logits: Tensor = model(torch.zeros(2, 3, 4, dtype=torch.int64), make_condition(2))
+    return logits
 
 
 def test_the_table_has_the_kinds_that_settings_may_name() -> None:
@@ -53,5 +54,6 @@ def test_a_kind_is_built_by_its_settings(kind: PriorKind) -> None:
 
 
 def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRIORS, "uniform", KindOfPrior(prior=f"{__name__}:Uniform", uses=frozenset()))  # type: ignore[misc]  # PriorKind does not have it
+    further = KindOfPrior(about="every code alike", prior=f"{__name__}:Uniform", uses=frozenset())
+    monkeypatch.setitem(PRIORS, "uniform", further)
     assert torch.equal(logits_of("uniform"), torch.zeros(2, 5, 3, 4))

@@ -35,10 +35,13 @@ def test_a_kind_is_built_by_its_settings(kind: Kind) -> None:
 
 def test_an_entry_is_what_a_further_kind_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     further = QuantizerKind(
-        quantizer=f"{__name__}:Halves", has_size=lambda K, D: K == 2 * D, sizes="twice model.code_dim"
+        about="half as wide as it has codes",
+        quantizer=f"{__name__}:Halves",
+        has_size=lambda K, D: K == 2 * D,
+        sizes="twice model.code_dim",
     )
     monkeypatch.setitem(QUANTIZERS, "halves", further)
-    chosen = QuantizerConfig(kind="halves")  # type: ignore[arg-type]  # Kind does not have it
+    chosen = QuantizerConfig(kind="halves")
     assert isinstance(build_quantizer(VQVAEModelConfig(quantizer=chosen, codebook_size=6, code_dim=3)), Halves)
     expected = r"model\.codebook_size must be twice model\.code_dim with model\.quantizer\.kind halves, got 64 with"
     with pytest.raises(ValueError, match=expected + " .* 3; fitting: model.code_dim 32; or model.codebook_size 6$"):

@@ -98,7 +98,7 @@ def choices(kind: type[Any], prefix: str = "") -> dict[str, tuple[Any, ...]]:
     """The values that settings may have, of those with a ``Literal``."""
     found: dict[str, tuple[Any, ...]] = {}
     for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             found |= choices(hint, f"{prefix}{name}.")
         elif get_origin(hint) is Literal:
             found[prefix + name] = get_args(hint)

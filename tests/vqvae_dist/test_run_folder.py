@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from data_tools.console import CommandError
+from tests.trainings import empty_config
 from vqvae_dist.files import SEAL, write_sealed
 from vqvae_dist.json_files import read_json
-from vqvae_dist.run_folder import CONFIG_KINDS, SCHEMA, Attempt, Ownership, OwnershipLostError, RunFolder, parse_rows
+from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, OwnershipLostError, RunFolder, parse_rows
 
 
 def test_names_are_those_of_the_contract(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_another_schema_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spoilt", [{}, {SEAL: 3}, {SEAL: "0" * 64}, {"sha257": "0" * 64}, {SEAL: "", "a": math.nan}])
 def test_settings_without_their_checksum_are_damaged(tmp_path: Path, spoilt: dict[str, Any]) -> None:
     run = RunFolder(tmp_path)
-    values = {key: kind() for key, kind in CONFIG_KINDS.items() if isinstance(kind, type)}
+    values = empty_config()
     run.config_file.write_text(json.dumps({"schema": SCHEMA, **values, **spoilt}))
     with pytest.raises(CommandError, match=r"config\.json: damaged or edited"):
         run.read_config()

@@ -14,7 +14,6 @@ gamma. Each map is a chunk of its own with a checksum.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.console import CommandError, UsageError
-from data_tools.own_datasets import MAX_CHUNK_BYTES, own_attributes, own_dataset, own_group, own_names, same_content
+from data_tools.own_datasets import MAX_CHUNK_BYTES, own_attributes, own_dataset, own_group
+from data_tools.own_file import OwnFile
 from data_tools.slice_format import DAMAGE
 from data_tools.slice_index import check_positions, check_range
 from data_tools.slicefile import SPLITS
@@ -83,43 +83,20 @@ class CodesIndex:
     label: npt.NDArray[np.int32]
 
 
-class CodesReader:
-    """Reads a codes file. Opens it when first needed, anew in each process; pickles as its path alone.
+class CodesReader(OwnFile):
+    """Reads a codes file, as ``OwnFile`` says; its digest is of the codes, their index and the VQ-VAE's weights."""
 
-    Everything raises CommandError, naming the file, where the file is missing, not ours, damaged, or another than at
-    first.
-    """
+    def _open_anew(self) -> h5py.File:
+        file = _open_codes(self.path)
+        self._indexes: dict[str, CodesIndex] = {}
+        return file
 
-    def __init__(self, path: str | Path, digest: str | None = None) -> None:
-        """``digest``: which content to expect, where another process has seen it."""
-        self.path = Path(path)
-        self._expected = digest
-        self._file: h5py.File | None = None
-        self._process = 0
-
-    def __reduce__(self) -> tuple[type[CodesReader], tuple[Path, str | None]]:
-        return CodesReader, (self.path, self._expected)
-
-    def _open(self) -> h5py.File:
-        if self._file is None or self._process != os.getpid():  # a handle from before a fork must not be used
-            file = _open_codes(self.path)
-            with self._damage_named("its attributes"):
-                self._expected = same_content(self.path, own_attributes(file)["digest"], self._expected)
-            self._file, self._process = file, os.getpid()
-            self._indexes: dict[str, CodesIndex] = {}
-        return self._file
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """What the file says of itself; see the module's docstring."""
-        with self._damage_named("its attributes"):
-            return own_attributes(self._open())
-
-    @property
-    def digest(self) -> str:
-        """A hash of the codes, their index and the VQ-VAE's weights."""
-        with self._damage_named("its attributes"):
-            return str(self.attributes["digest"])
+    @contextlib.contextmanager
+    def _damage_named(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except DAMAGE as error:
+            raise CommandError(f"{self.path}: {part} is damaged ({error}); {AGAIN}") from error
 
     @property
     def codebook_size(self) -> int:
@@ -136,16 +113,6 @@ class CodesReader:
         with self._damage_named("the list of groups"):
             codes, size = own_group(self._open(), "codes"), self.path.stat().st_size
             return tuple(_checked_group(name, own_group(codes, name), size) for name in sorted(codes))
-
-    @cached_property
-    def classes(self) -> list[str]:
-        """The names of the classes; the column ``label`` counts in them."""
-        return self._names("classes")
-
-    @cached_property
-    def subjects(self) -> list[str]:
-        """The names of the subjects; the column ``subject`` counts in them."""
-        return self._names("subjects")
 
     @cached_property
     def patches(self) -> npt.NDArray[np.float32]:
@@ -198,18 +165,6 @@ class CodesReader:
         with self._damage_named(f"{group} {name}"):
             dataset = self._open()[f"codes/{group}/{name}"]
             return np.stack([dataset[row] for row in rows]) if len(rows) else np.zeros((0, *dataset.shape[1:]), "u2")
-
-    def _names(self, kind: str) -> list[str]:
-        with self._damage_named(f"/{kind}/name"):
-            return own_names(self._open(), f"{kind}/name")
-
-    @contextlib.contextmanager
-    def _damage_named(self, part: str) -> Iterator[None]:
-        """Turn what h5py raises on damage into a CommandError that names the file and the part."""
-        try:
-            yield
-        except DAMAGE as error:
-            raise CommandError(f"{self.path}: {part} is damaged ({error}); {AGAIN}") from error
 
 
 MADE_BY = "codes are made by: python -m vqvae_dist extract-codes"

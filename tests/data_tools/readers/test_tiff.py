@@ -1,6 +1,6 @@
 import io
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -52,7 +52,9 @@ def test_signs_of_a_tiff_are_those_it_states(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "float32"])
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"compression": "zlib", "predictor": True}])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_numbers_of_a_tiff_in_either_byte_order(dtype: str, options: dict[str, Any], byteorder: str) -> None:
+def test_numbers_of_a_tiff_in_either_byte_order(
+    dtype: str, options: dict[str, Any], byteorder: Literal["<", ">"]
+) -> None:
     expected = np.random.default_rng(1).integers(0 if dtype[0] == "u" else -90, 120, (9, 11)).astype(dtype)
     if dtype == "float32":
         options = {key: value for key, value in options.items() if key != "predictor"}  # which tifffile does not write
@@ -89,7 +91,7 @@ def test_smaller_copies_in_a_tiff_are_no_slices() -> None:
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "int64", "float16", "float64"])
 def test_numbers_that_pillow_does_not_read_are_read(
-    dtype: str, byteorder: str, bigtiff: bool, options: dict[str, Any]
+    dtype: str, byteorder: Literal["<", ">"], bigtiff: bool, options: dict[str, Any]
 ) -> None:
     expected = np.random.default_rng(1).integers(0, 2000, (2, 9, 11)).astype(dtype)
     if dtype not in ("uint16", "uint32"):
@@ -131,8 +133,9 @@ def test_a_strip_that_unpacks_to_more_than_the_page_is_refused() -> None:
     bomb = zlib.compress(bytes(1 << 24))
     data = tiff(np.zeros((20, 24), np.float16), compression="zlib", rowsperstrip=20)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        (start,) = file.pages[0].dataoffsets
-        tag = file.pages[0].tags["StripByteCounts"]
+        page = file.pages.first
+        (start,) = page.dataoffsets
+        tag = page.tags["StripByteCounts"]
     damaged = bytearray(data[:start] + bomb)
     at, size = tag.valueoffset, 4 if tag.dtype == 4 else 2
     damaged[at : at + size] = len(bomb).to_bytes(size, "little")

@@ -1,19 +1,28 @@
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from torch import nn
 
 from data_tools.slice_format import COLUMNS, FORMAT, SOURCE_COLUMNS, SPLITS, VERSION, content_digest
 from vqvae_dist.config import PixelCNNModelConfig, QuantizerConfig, VQVAEModelConfig
-from vqvae_dist.config_io import to_json
 from vqvae_dist.data.codes_writer import write_attributes
 from vqvae_dist.json_files import read_json
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
 from vqvae_dist.run_folder import SCHEMA, Attempt, Ownership, RunFolder
 from vqvae_dist.training.checkpoint import export_model
+
+Make = Callable[..., Path]
 
 TINY = VQVAEModelConfig(
     hidden=8, residual_layers=1, residual_hidden=4, downsample=4, codebook_size=16, code_dim=4,
@@ -21,7 +30,7 @@ TINY = VQVAEModelConfig(
 )  # fmt: skip
 
 
-def head(height, width, subject, place):
+def head(height: int, width: int, subject: int, place: int) -> npt.NDArray[np.float64]:
     """An ellipse with two bright spots on black; alike for neighbouring places, different for subjects."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = 0.75 + 0.02 * subject - 0.1 * place
@@ -31,26 +40,28 @@ def head(height, width, subject, place):
 
 
 @pytest.fixture
-def pack(tmp_path):
+def pack(tmp_path: Path) -> Make:
     """Write a packed file: ``pack(name, splits, shapes)`` with 3 slices of each subject in each shape."""
 
-    def make(name="brain.h5", splits=("train",) * 4 + ("validate", "test", "test"), **options):
+    def make(
+        name: str = "brain.h5", splits: Sequence[str] = ("train",) * 4 + ("validate", "test", "test"), **options: Any
+    ) -> Path:
         return write_packed(tmp_path / name, splits, **options)
 
     return make
 
 
 def write_packed(
-    path,
-    splits,
+    path: Path,
+    splits: Sequence[str],
     *,
-    shapes=((32, 40, "uint8"),),
-    slices=3,
-    noisy_air=False,
-    rules=("known name",),
-    classes=(),
-    labels=None,
-):
+    shapes: Sequence[tuple[int, int, str]] = ((32, 40, "uint8"),),
+    slices: int = 3,
+    noisy_air: bool = False,
+    rules: Sequence[str] = ("known name",),
+    classes: Sequence[str] = (),
+    labels: Sequence[int] | None = None,
+) -> Path:
     """Write a packed file by its documented layout, without what packs real files."""
     subjects = range(len(splits))
     with h5py.File(path, "w") as file:
@@ -60,8 +71,8 @@ def write_packed(
             write_group(file, np.round(np.stack(pixels)).astype(dtype), splits, slices, labels or [-1] * len(splits))
         names = [f"case_{subject:03d}".encode() for subject in subjects]
         for name, (dtype, shape) in SOURCE_COLUMNS.items():
-            values = noisy_air if name == "noisy_air" else 0
-            file.create_dataset(f"sources/{name}", data=np.full((len(splits), *shape), values, dtype), fletcher32=True)
+            value = noisy_air if name == "noisy_air" else 0
+            file.create_dataset(f"sources/{name}", data=np.full((len(splits), *shape), value, dtype), fletcher32=True)
         for name, values in {
             "sources/path": names,
             "subjects/name": names,
@@ -74,7 +85,9 @@ def write_packed(
     return path
 
 
-def write_group(file, pixels, splits, slices, labels):
+def write_group(
+    file: h5py.File, pixels: npt.NDArray[Any], splits: Sequence[str], slices: int, labels: Sequence[int]
+) -> None:
     count, height, width = pixels.shape
     subject, place = np.divmod(np.arange(count), slices)
     values = {
@@ -94,10 +107,17 @@ def write_group(file, pixels, splits, slices, labels):
 
 
 @pytest.fixture
-def vqvae_run(tmp_path):
+def vqvae_run(tmp_path: Path) -> Make:
     """Write the export of an untrained, initialised VQ-VAE: ``vqvae_run(name, data_digest=..., vivid=...)``."""
 
-    def make(name="vqvae", *, data_digest="none", seed=0, config=TINY, vivid=False):
+    def make(
+        name: str = "vqvae",
+        *,
+        data_digest: str = "none",
+        seed: int = 0,
+        config: VQVAEModelConfig = TINY,
+        vivid: bool = False,
+    ) -> Path:
         torch.manual_seed(seed)
         model = build_vqvae(config)
         images = torch.stack([torch.from_numpy(head(32, 40, s, p)).float() for s in range(4) for p in range(3)])
@@ -113,10 +133,10 @@ def vqvae_run(tmp_path):
 
 
 @pytest.fixture
-def pixelcnn_run(tmp_path):
+def pixelcnn_run(tmp_path: Path) -> Make:
     """Write the export of an untrained prior over the codes of a VQ-VAE's run."""
 
-    def make(vqvae, name="prior", *, classes=()):
+    def make(vqvae: Path, name: str = "prior", *, classes: Sequence[str] = ()) -> Path:
         torch.manual_seed(1)
         config = PixelCNNModelConfig(layers=2, hidden=8, dilations=(1, 2), condition_class=bool(classes))
         model = build_pixelcnn(config, codebook_size=TINY.codebook_size, classes=len(classes))
@@ -135,15 +155,15 @@ def pixelcnn_run(tmp_path):
     return make
 
 
-def export(path, model, about, config):
+def export(path: Path, model: nn.Module, about: dict[str, Any], config: VQVAEModelConfig | PixelCNNModelConfig) -> Path:
     path.mkdir()
     run = RunFolder(path)
-    description = {"schema": SCHEMA, "run_id": path.name, "fingerprint": "0" * 64, "step": 5, "model": to_json(config)}
+    description = {"schema": SCHEMA, "run_id": path.name, "fingerprint": "0" * 64, "step": 5, "model": asdict(config)}
     export_model(run, model.state_dict(), {**description, **about}, Ownership(run, Attempt()))
     return path
 
 
 @pytest.fixture(autouse=True)
-def few_patches(monkeypatch):
+def few_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sliced Wasserstein distance draws as many patches as 288-pixel slices need; here a few do."""
     monkeypatch.setattr("vqvae_dist.metrics.samples._PATCHES", 2048)

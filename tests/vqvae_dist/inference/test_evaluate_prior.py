@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ import torch
 from PIL import Image
 
 from data_tools.console import UsageError
+from tests.vqvae_dist.inference.conftest import Make
 from tests.vqvae_dist.inference.evaluation import images_of, run_evaluate
 from vqvae_dist.inference import prior_quality
 from vqvae_dist.inference.load import load_pixelcnn, load_vqvae
@@ -13,7 +17,9 @@ from vqvae_dist.models.conditioning import Condition
 from vqvae_dist.models.prior import code_nll
 
 
-def test_prior_is_charged_and_its_samples_are_scored(vqvae_run, pixelcnn_run, pack, tmp_path):
+def test_prior_is_charged_and_its_samples_are_scored(
+    vqvae_run: Make, pixelcnn_run: Make, pack: Make, tmp_path: Path
+) -> None:
     data, run = pack(), vqvae_run()
     prior = pixelcnn_run(run)
     metrics, rows = run_evaluate(run, data, tmp_path / "out", pixelcnn=prior)
@@ -47,7 +53,9 @@ def test_prior_is_charged_and_its_samples_are_scored(vqvae_run, pixelcnn_run, pa
         assert picture.size == (6 * 42 + 2, 2 * 34 + 2)
 
 
-def test_the_prior_s_figures_are_said_and_where_its_samples_are(vqvae_run, pixelcnn_run, pack, tmp_path, capsys):
+def test_the_prior_s_figures_are_said_and_where_its_samples_are(
+    vqvae_run: Make, pixelcnn_run: Make, pack: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, run, output = pack(), vqvae_run(), tmp_path / "out"
     metrics, _ = run_evaluate(run, data, output, pixelcnn=pixelcnn_run(run))
     figures = metrics["prior"]
@@ -62,13 +70,15 @@ def test_the_prior_s_figures_are_said_and_where_its_samples_are(vqvae_run, pixel
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_prior_of_another_vqvae_is_refused(vqvae_run, pixelcnn_run, pack, tmp_path):
+def test_prior_of_another_vqvae_is_refused(vqvae_run: Make, pixelcnn_run: Make, pack: Make, tmp_path: Path) -> None:
     other = pixelcnn_run(vqvae_run("other", seed=1))
     with pytest.raises(UsageError, match="other"):
         run_evaluate(vqvae_run(), pack(), tmp_path / "out", pixelcnn=other)
 
 
-def test_real_slices_in_the_samples_place_score_as_the_reference(vqvae_run, pixelcnn_run, pack, tmp_path, monkeypatch):
+def test_real_slices_in_the_samples_place_score_as_the_reference(
+    vqvae_run: Make, pixelcnn_run: Make, pack: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Training slices passed off as samples: near to the test slices, and found as copies."""
     data, run = pack(), vqvae_run()
     train = images_of(data, "train")[:6, 0]
@@ -79,7 +89,9 @@ def test_real_slices_in_the_samples_place_score_as_the_reference(vqvae_run, pixe
     assert metrics["prior"]["swd"] == pytest.approx(metrics["prior"]["real"]["swd"], rel=0.5)
 
 
-def test_prior_figures_without_training_slices_are_absent(vqvae_run, pixelcnn_run, pack, tmp_path, capsys):
+def test_prior_figures_without_training_slices_are_absent(
+    vqvae_run: Make, pixelcnn_run: Make, pack: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = vqvae_run()
     metrics, _ = run_evaluate(run, pack(splits=("test",)), tmp_path / "out", pixelcnn=pixelcnn_run(run))
     assert capsys.readouterr().out.splitlines()[1].endswith("(context model -)"), "no samples.png either"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.vqvae_dist.inference.conftest import Make
 from tests.vqvae_dist.inference.evaluation import run_evaluate
 from vqvae_dist.metrics.image import FIGURES
 
@@ -22,7 +25,7 @@ PLACEHOLDERS = {
 """What the page writes in capitals."""
 
 
-def named(heading):
+def named(heading: str) -> list[str]:
     """The names in backticks in the first column of the tables under ``| heading |``."""
     found, inside = [], False
     for line in PAGE.read_text().splitlines():
@@ -32,7 +35,7 @@ def named(heading):
     return found
 
 
-def paths(value, prefix=""):
+def paths(value: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """The paths of all keys of nested objects, with dots."""
     for name, inner in value.items():
         yield prefix + name
@@ -40,7 +43,7 @@ def paths(value, prefix=""):
             yield from paths(inner, f"{prefix}{name}.")
 
 
-def pattern(name):
+def pattern(name: str) -> re.Pattern[str]:
     """What a name of the page stands for."""
     words = sorted(PLACEHOLDERS, key=len, reverse=True)
     parts = re.split(f"({'|'.join(map(re.escape, words))})", name)
@@ -48,7 +51,9 @@ def pattern(name):
 
 
 @pytest.mark.parametrize("with_prior", [False, True], ids=["without a prior", "with a prior"])
-def test_the_page_has_every_key_and_column(vqvae_run, pixelcnn_run, pack, tmp_path, with_prior):
+def test_the_page_has_every_key_and_column(
+    vqvae_run: Make, pixelcnn_run: Make, pack: Make, tmp_path: Path, with_prior: bool
+) -> None:
     run = vqvae_run()
     prior = {"pixelcnn": pixelcnn_run(run), "reference_draws": 1} if with_prior else {}
     metrics, rows = run_evaluate(run, pack(), tmp_path / "out", **prior)

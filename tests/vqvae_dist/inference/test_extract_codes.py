@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -10,14 +9,13 @@ import torch
 
 from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
+from tests.vqvae_dist.inference.conftest import Make
 from vqvae_dist.data.codes import CodesReader
 from vqvae_dist.inference.extract_codes import extract_codes, patches_of
 from vqvae_dist.inference.load import load_vqvae
 from vqvae_dist.inference.views import drawn_view
 from vqvae_dist.metrics.codebook import foreground_cells
 from vqvae_dist.metrics.image import foreground_mask
-
-Make = Callable[..., Path]
 
 
 def test_every_slice_is_encoded_at_its_own_size_with_its_index(pack: Make, vqvae_run: Make, tmp_path: Path) -> None:

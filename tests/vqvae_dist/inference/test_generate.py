@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from data_tools.console import UsageError
+from tests.vqvae_dist.inference.conftest import Make
 from vqvae_dist.inference.generate import BATCH, generate
 from vqvae_dist.models.vqvae import VQVAE
 
-Make = Callable[..., Path]
-
 
 @pytest.fixture
-def draw(vqvae_run: Make, pixelcnn_run: Make, tmp_path: Path) -> Callable[..., Path]:
+def draw(vqvae_run: Make, pixelcnn_run: Make, tmp_path: Path) -> Make:
     """``draw(folder, **flags)`` generates into a folder and returns it."""
     vqvae = vqvae_run(vivid=True)
     prior = pixelcnn_run(vqvae)
@@ -68,10 +68,17 @@ def test_only_what_is_asked_for_is_told_of_and_decoded(draw: Make, monkeypatch: 
     labels: list[str] = []
     decoded: list[Any] = []
     decode = VQVAE.decode
-    monkeypatch.setattr(
-        "vqvae_dist.inference.generate.progress", lambda items, *, label, **_: labels.append(label) or items
-    )
-    monkeypatch.setattr(VQVAE, "decode", lambda self, *given: decoded.append(given) or decode(self, *given))
+
+    def told(items: Iterable[Any], *, label: str, **_: Any) -> Iterable[Any]:
+        labels.append(label)
+        return items
+
+    def noted(self: VQVAE, *given: Any) -> Tensor:
+        decoded.append(given)
+        return decode(self, *given)
+
+    monkeypatch.setattr("vqvae_dist.inference.generate.progress", told)
+    monkeypatch.setattr(VQVAE, "decode", noted)
     draw("few", num_samples=2)
     assert (labels, len(decoded)) == (["drawing samples 1 to 2 of 2"], 2)
     draw("more", num_samples=17)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from PIL import Image
 
 from data_tools.console import UsageError
 from data_tools.slicefile import SliceReader
+from tests.vqvae_dist.inference.conftest import Make
 from vqvae_dist.inference.likelihood import likelihood_map, surprise_image
 from vqvae_dist.inference.load import load_pixelcnn, load_vqvae
 from vqvae_dist.inference.prior import code_bits, slice_condition
 from vqvae_dist.models.conditioning import Condition
-
-Make = Callable[..., Path]
+from vqvae_dist.models.pixelcnn import PixelCNN
 
 
 def test_every_slice_gets_its_map_its_row_and_its_picture(
@@ -61,6 +60,7 @@ def test_bits_are_those_of_the_prior_given_the_slice(pack: Make, vqvae_run: Make
 def test_an_impossible_code_is_finite_and_white(vqvae_run: Make, pixelcnn_run: Make) -> None:
     vqvae = vqvae_run()
     prior, loaded = load_pixelcnn(pixelcnn_run(vqvae)), load_vqvae(vqvae)
+    assert isinstance(prior.model, PixelCNN)
     with torch.no_grad():
         last: Any = prior.model.head[-1]
         last.weight.zero_()

@@ -1,21 +1,26 @@
+from __future__ import annotations
+
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from data_tools.console import CommandError, UsageError
+from tests.vqvae_dist.inference.conftest import Make
 from vqvae_dist.files import write_sealed
 from vqvae_dist.inference.load import load_pixelcnn, load_vqvae
 from vqvae_dist.run_folder import read_sealed
 
 
-def edit_config(run, **changes):
+def edit_config(run: Path, **changes: Any) -> None:
     path = run / "model" / "config.json"
     write_sealed(path, {**read_sealed(path), **changes})
 
 
-def test_loaded_vqvae_is_ready_to_be_used(vqvae_run):
+def test_loaded_vqvae_is_ready_to_be_used(vqvae_run: Make) -> None:
     vqvae = load_vqvae(vqvae_run())
     assert not vqvae.model.training
     assert not any(parameter.requires_grad for parameter in vqvae.model.parameters())
@@ -23,14 +28,14 @@ def test_loaded_vqvae_is_ready_to_be_used(vqvae_run):
     assert vqvae.description["step"] == 5
 
 
-def test_loading_gives_the_exported_weights(vqvae_run):
+def test_loading_gives_the_exported_weights(vqvae_run: Make) -> None:
     a, b, other = (load_vqvae(run) for run in (vqvae_run("a"), vqvae_run("b"), vqvae_run("c", seed=1)))
     images = torch.rand(1, 1, 16, 16)
     assert torch.equal(a.model(images).reconstruction, b.model(images).reconstruction)
     assert not torch.equal(a.model(images).reconstruction, other.model(images).reconstruction)
 
 
-def test_missing_run_and_missing_model_are_told_apart(tmp_path):
+def test_missing_run_and_missing_model_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(
         CommandError, match=r"no such run folder; python -m vqvae_dist train-vqvae --output-dir \S+ makes"
     ):
@@ -42,7 +47,7 @@ def test_missing_run_and_missing_model_are_told_apart(tmp_path):
         load_vqvae(tmp_path)
 
 
-def test_a_run_of_the_other_stage_is_refused(vqvae_run, pixelcnn_run):
+def test_a_run_of_the_other_stage_is_refused(vqvae_run: Make, pixelcnn_run: Make) -> None:
     vqvae = vqvae_run()
     prior = pixelcnn_run(vqvae)
     with pytest.raises(UsageError, match=r"a run of train-pixelcnn; give a run of train-vqvae"):
@@ -52,7 +57,7 @@ def test_a_run_of_the_other_stage_is_refused(vqvae_run, pixelcnn_run):
 
 
 @pytest.mark.parametrize("place", [0, 100, -1])
-def test_a_flipped_byte_of_the_weights_is_noticed(vqvae_run, place):
+def test_a_flipped_byte_of_the_weights_is_noticed(vqvae_run: Make, place: int) -> None:
     run = vqvae_run()
     path = run / "model" / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -62,7 +67,7 @@ def test_a_flipped_byte_of_the_weights_is_noticed(vqvae_run, place):
         load_vqvae(run)
 
 
-def test_weights_that_are_no_safetensors_are_named(vqvae_run):
+def test_weights_that_are_no_safetensors_are_named(vqvae_run: Make) -> None:
     run = vqvae_run()
     (run / "model" / "model.safetensors").write_bytes(b"junk")
     edit_config(run, weights_sha256=hashlib.sha256(b"junk").hexdigest())
@@ -79,21 +84,21 @@ def test_weights_that_are_no_safetensors_are_named(vqvae_run):
         ({"schema": 99}, "schema 99"),
     ],
 )
-def test_a_description_that_is_not_ours_is_refused(vqvae_run, changes, message):
+def test_a_description_that_is_not_ours_is_refused(vqvae_run: Make, changes: dict[str, Any], message: str) -> None:
     run = vqvae_run()
     edit_config(run, **changes)
     with pytest.raises(CommandError, match=message):
         load_vqvae(run)
 
 
-def test_a_changed_digit_of_the_description_is_noticed(vqvae_run):
+def test_a_changed_digit_of_the_description_is_noticed(vqvae_run: Make) -> None:
     path = vqvae_run() / "model" / "config.json"
     path.write_text(path.read_text().replace('"step": ', '"step": 1', 1))
     with pytest.raises(CommandError, match="damaged or edited"):
         load_vqvae(path.parent.parent)
 
 
-def test_weights_of_another_shape_are_refused(vqvae_run):
+def test_weights_of_another_shape_are_refused(vqvae_run: Make) -> None:
     run = vqvae_run()
     model = json.loads((run / "model" / "config.json").read_text())["model"]
     edit_config(run, model={**model, "hidden": 12})
@@ -101,7 +106,7 @@ def test_weights_of_another_shape_are_refused(vqvae_run):
         load_vqvae(run)
 
 
-def test_a_description_cut_short_is_named(vqvae_run):
+def test_a_description_cut_short_is_named(vqvae_run: Make) -> None:
     run = vqvae_run()
     path = run / "model" / "config.json"
     path.write_text(path.read_text()[:40])
@@ -109,13 +114,13 @@ def test_a_description_cut_short_is_named(vqvae_run):
         load_vqvae(run)
 
 
-def test_a_model_without_a_codebook_yet_is_refused(vqvae_run, monkeypatch):
+def test_a_model_without_a_codebook_yet_is_refused(vqvae_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vqvae_dist.models.quantizer.Quantizer.initialise", lambda *_: None)
     with pytest.raises(CommandError, match="no codebook yet"):
         load_vqvae(vqvae_run())
 
 
-def test_loaded_prior_knows_its_codes_and_classes(vqvae_run, pixelcnn_run):
+def test_loaded_prior_knows_its_codes_and_classes(vqvae_run: Make, pixelcnn_run: Make) -> None:
     prior = load_pixelcnn(pixelcnn_run(vqvae_run(), classes=("control", "patient")))
     assert prior.model.codebook_size == 16
     assert prior.classes == ["control", "patient"]

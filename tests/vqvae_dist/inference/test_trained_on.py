@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ import h5py
 import pytest
 
 from data_tools.slicefile import SliceReader
+from tests.vqvae_dist.inference.conftest import Make
 from tests.vqvae_dist.inference.evaluation import run_evaluate
 from vqvae_dist.data.codes import FORMAT, VERSION
 from vqvae_dist.data.codes_writer import write_attributes
 from vqvae_dist.files import write_sealed
 from vqvae_dist.json_files import read_json
 from vqvae_dist.run_folder import SCHEMA, RunFolder
-
-Make = Callable[..., Path]
 
 SPLITS = ("train",) * 4 + ("validate", "test", "test")
 OTHERWISE = ("test", "test", "test", "train", "validate", "train", "test")

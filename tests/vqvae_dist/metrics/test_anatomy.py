@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from vqvae_dist.metrics.anatomy import Anatomy, anatomy, describe, distances_by_
 Image = npt.NDArray[np.float64]
 
 
-def phantom(height: float = 0.05, size: int = 128, **changes: float) -> Image:
+def phantom(height: float = 0.05, size: int = 128, **changes: Any) -> Image:
     subject = dataclasses.replace(draw_anatomy(np.random.default_rng(1)), lean=0.0, asymmetry=0.0, **changes)
     return draw_slice(subject, height, size, np.random.default_rng(2)) / 255
 

@@ -26,10 +26,11 @@ def test_half_precision_search_would_have_failed_this_test() -> None:
     assert (careless == brute_force(flat, codebook)).float().mean() < 0.2
 
 
-def test_nearest_in_chunks_is_nearest_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [16 * 7, 15], ids=["some rows", "less than one"])
+def test_nearest_in_chunks_is_nearest_at_once(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     flat, codebook = torch.randn(1000, 4), torch.randn(16, 4)
     whole = nearest(flat, codebook)
-    monkeypatch.setitem(CHUNK, "cpu", 16 * 7)
+    monkeypatch.setitem(CHUNK, "cpu", most)
     assert torch.equal(nearest(flat, codebook), whole)
 
 

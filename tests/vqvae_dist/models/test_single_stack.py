@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from tests.vqvae_dist.models.test_sampling import make_condition, sample_naively
 from vqvae_dist.config import PixelCNNModelConfig
@@ -16,10 +17,11 @@ def test_a_single_stack_is_causal_and_has_its_blind_spot() -> None:
     codes = torch.randint(7, (1, 9, 9))
     condition = Condition(torch.zeros(1), torch.full((1,), -1), torch.zeros(1))
 
-    def moved(row: int, column: int) -> torch.Tensor:
+    def moved(row: int, column: int) -> Tensor:
         other = codes.clone()
         other[0, row, column] = (other[0, row, column] + 1) % 7
-        return (model(other, condition) != model(codes, condition)).any(1)[0].flatten()
+        changed: Tensor = model(other, condition) != model(codes, condition)
+        return changed.any(1)[0].flatten()
 
     with torch.no_grad():
         for row, column in ((0, 0), (3, 4), (8, 8)):

@@ -65,16 +65,16 @@ def test_nothing_is_written_by_an_opening_that_lost_the_run(trainer: Trainer, tm
 def beginning_meanwhile(other: list[str], arguments: list[str]) -> None:
     """Run the command, and let another one train to its end here while this one tries its compiler."""
     from vqvae_dist.cli import main
-    from vqvae_dist.training import session
+    from vqvae_dist.training import runtime, session
 
-    original = session.resolve_precision
+    patched = pytest.MonkeyPatch()
 
     def resolve(*args: Any) -> Any:
-        session.resolve_precision = original
+        patched.undo()
         subprocess.run([sys.executable, "-m", "vqvae_dist", *other], check=True)
-        return original(*args)
+        return runtime.resolve_precision(*args)
 
-    session.resolve_precision = resolve
+    patched.setattr(session, "resolve_precision", resolve)
     raise SystemExit(main(arguments))
 
 

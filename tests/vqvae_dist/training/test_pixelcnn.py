@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 from data_tools.console import UsageError
 from tests.phantoms import write_codes
@@ -75,6 +76,7 @@ def test_a_completed_prior_shows_samples_and_its_way(trained: RunFolder) -> None
     assert samples.shape == (34 + 2, 8 * 34 + 2)
     assert len(np.unique(samples)) > 16
     with Image.open(trained.path / "animation.gif") as animation:
+        assert isinstance(animation, GifImageFile)
         assert animation.n_frames == len(list(trained.images.glob("step_*.png")))
 
 

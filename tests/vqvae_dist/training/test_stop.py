@@ -30,7 +30,7 @@ def stopped_by(how: str, arguments: list[str]) -> None:
             else:
                 os.kill(os.getpid(), signal.Signals[how])
 
-    loop.Loop.step_edge = step_edge
+    pytest.MonkeyPatch().setattr(loop.Loop, "step_edge", step_edge)
     raise SystemExit(main(arguments))
 
 
@@ -93,7 +93,7 @@ def stop_the_compiler_too() -> None:
     compiler = Path(tempfile.mkdtemp()) / "c++"
     compiler.write_text(f"#!/bin/sh\nkill -TERM {os.getpid()}\necho many >&2\necho lines >&2\nexit 1\n")
     compiler.chmod(0o755)
-    config.cpp.cxx = (str(compiler),)
+    config.cpp.cxx = (str(compiler),)  # type: ignore[assignment]  # torch gives the type of the default alone
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiler.parent)  # what was compiled before is not found
 
 
@@ -145,7 +145,7 @@ def losing_the_folder(arguments: list[str]) -> None:
             Ownership(self.session.run, Attempt("99", 1))
         original(self, report)
 
-    loop.Loop.step_edge = step_edge
+    pytest.MonkeyPatch().setattr(loop.Loop, "step_edge", step_edge)
     raise SystemExit(main(arguments))
 
 

@@ -50,7 +50,7 @@ def make_tracker(path: Path, *, resume_step: int = 0, active: bool = True) -> Tr
 
 def test_row_is_on_disk_when_log_returns(tmp_path: Path) -> None:
     tracker = make_tracker(tmp_path)
-    tracker.log(5, {"epoch": 0.5, "train/loss": np.float32(0.25), "codes": np.int64(3)})
+    tracker.log(5, {"epoch": 0.5, "train/loss": np.float32(0.25), "codes": np.int64(3)})  # type: ignore[dict-item]  # numpy's are taken too
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert list(row) == ["global_step", "time", "attempt", "epoch", "train/loss", "codes"]
     assert (row["global_step"], row["attempt"], row["train/loss"], row["codes"]) == (5, 3, 0.25, 3)
@@ -59,7 +59,7 @@ def test_row_is_on_disk_when_log_returns(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
     tracker = make_tracker(tmp_path)
-    tracker.log(1, {"a": math.nan, "b": np.float32("inf"), "c": None, "d": -math.inf})
+    tracker.log(1, {"a": math.nan, "b": np.float32("inf"), "c": None, "d": -math.inf})  # type: ignore[dict-item]  # numpy's are taken too
     tracker.finish("completed")
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
     (row,) = RunFolder(tmp_path).read_metrics()
@@ -154,7 +154,7 @@ def test_rows_that_do_not_reach_the_disk_are_an_error(tmp_path: Path, monkeypatc
 def test_picture_of_floats_is_refused_instead_of_shown_black(tmp_path: Path) -> None:
     tracker = make_tracker(tmp_path)
     with pytest.raises(TypeError, match="uint8"):
-        tracker.picture(1, "p", np.zeros((2, 2)))  # type: ignore[arg-type]
+        tracker.picture(1, "p", np.zeros((2, 2)))  # type: ignore[arg-type]  # not uint8
     tracker.finish("completed")
 
 
@@ -218,7 +218,7 @@ class BrokenRun:
 def test_what_the_client_raises_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     writer = Writer(None, BrokenRun(), after=-1, earlier=[])
     for step in range(5):
-        writer.try_to(lambda writer, step=step: writer.add(step, {"x": 1}))  # type: ignore[misc]
+        writer.try_to(lambda writer, step=step: writer.add(step, {"x": 1}))  # type: ignore[misc]  # a default has no type in a lambda
     writer.try_to(lambda writer: writer.finish("completed"))
     assert writer.finished
     error = capsys.readouterr().err
