@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def provenance(command: str) -> dict[str, Any]:
     from importlib.metadata import version
 
     return {"command": command, "machine": machine(), "commit": commit(), "torch": version("torch")}
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _git(*words: str) -> str:

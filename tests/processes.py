@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from benchmarks.machine import free_port
 
 PRELOADED = ["vqvae_dist.cli", "vqvae_dist.training.vqvae", "vqvae_dist.training.pixelcnn", "vqvae_dist.training.rerun"]
 
@@ -78,10 +79,3 @@ def _enter(function: Callable[..., Any], arguments: tuple[Any, ...], environment
 
     torch.set_num_threads(1)
     function(*arguments)
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ def on_small_disk(parent: Path, size: str) -> Iterator[Path]:
     """Provide a folder that holds ``size``, like ``2m``."""
     folder = parent / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small file system can only be mounted by root")
     try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+from benchmarks.machine import free_port
 from benchmarks.speed.row import Options, Row
 from benchmarks.speed.stages import packed_phantoms
 from vqvae_dist.json_files import read_json
@@ -61,10 +61,3 @@ def train(data: Path, work: Path, environments: list[dict[str, str]], *, batch: 
         if process.wait():
             raise RuntimeError(f"a training ended with {process.returncode}")
     return [float(read_json(run / "summary.json")["slices_per_second"]) for run in ([runs[0]] if together else runs)]
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

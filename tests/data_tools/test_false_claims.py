@@ -11,6 +11,7 @@ from data_tools.cli import run
 from data_tools.console import CommandError, run_command
 from data_tools.slicefile import SliceReader
 from tests.data_tools.slices import read_first
+from tests.hdf5_claims import bytes_of_another_file, linked, replaced, view_of_another_file
 
 
 @pytest.mark.parametrize(
@@ -30,14 +31,8 @@ def test_what_is_no_packed_file_is_named(prepare: Callable[[Path], object], word
     assert str(caught.value).startswith(f"{copy}: ")
 
 
-def _replace(file: h5py.File, name: str, **kwargs: object) -> None:
-    del file[f"images/32x32_uint8/{name}"]
-    file.create_dataset(f"images/32x32_uint8/{name}", **kwargs)
-
-
-def _link(file: h5py.File) -> None:
-    del file["images/32x32_uint8/slices"]
-    file["images/32x32_uint8/slices"] = h5py.ExternalLink("other.h5", "/x")
+def _replace(file: h5py.File, name: str, **options: Any) -> None:
+    replaced(file, f"images/32x32_uint8/{name}", **options)
 
 
 CLAIMS: dict[str, Callable[[h5py.File], object]] = {
@@ -52,37 +47,12 @@ CLAIMS: dict[str, Callable[[h5py.File], object]] = {
     "a short column": lambda file: _replace(file, "label", data=np.zeros(5, "<i4"), fletcher32=True),
     "a column of another type": lambda file: _replace(file, "label", data=np.zeros(36), fletcher32=True),
     "a column without checksums": lambda file: _replace(file, "label", data=np.zeros(36, "<i4")),
-    "a link into another file": _link,
+    "a link into another file": lambda file: linked(file, "images/32x32_uint8/slices"),
     "10^12 slices": lambda file: file["images/32x32_uint8/slices"].resize(10**12, axis=0),
     "slices of 10^10 pixels": lambda file: _replace(
         file, "slices", shape=(36, 10**5, 10**5), dtype="u1", chunks=(1, 8, 8), fletcher32=True
     ),
 }
-
-
-def _replace_table(file: h5py.File, name: str, **kwargs: object) -> None:
-    del file[name]
-    file.create_dataset(name, **kwargs)
-
-
-def _virtual(file: h5py.File, name: str) -> None:
-    dataset = file[name]
-    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
-    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", dataset.shape)
-    del file[name]
-    file.create_virtual_dataset(name, layout)
-
-
-def _raw_bytes_of_another_file(file: h5py.File, name: str) -> None:
-    dataset = file[name]
-    shape, dtype, size = dataset.shape, dataset.dtype, dataset.size * dataset.dtype.itemsize
-    del file[name]
-    file.create_dataset(name, shape, dtype, external=[("/etc/passwd", 0, size)])
-
-
-def _link_group(file: h5py.File, name: str) -> None:
-    del file[name]
-    file[name] = h5py.ExternalLink("other.h5", f"/{name}")
 
 
 def _soft_link(file: h5py.File) -> None:
@@ -99,7 +69,7 @@ CLAIMS |= {
     "a format of variable length": lambda file: file.attrs.__setitem__("format", "brain-slices"),
     "an attribute that points elsewhere": lambda file: file.attrs.__setitem__("note", file["images"].ref),
     "an attribute of several values": lambda file: file.attrs.__setitem__("other", np.zeros(3)),
-    "names of variable length": lambda file: _replace_table(
+    "names of variable length": lambda file: replaced(
         file, "subjects/name", data=["x"] * 12, dtype=h5py.string_dtype()
     ),
     "a format that is a number": lambda file: file.attrs.__setitem__("format", 3),
@@ -108,21 +78,21 @@ CLAIMS |= {
     "a digest that is a number": lambda file: file.attrs.__setitem__("digest", 1.5),
     "a format that is not text": lambda file: file.attrs.__setitem__("format", np.void(b"\xff\xfe")),
     "no names of subjects": lambda file: file.pop("subjects"),
-    "subjects that are a link into another file": lambda file: _link_group(file, "subjects"),
-    "images that are a link into another file": lambda file: _link_group(file, "images"),
-    "a group that is a link into another file": lambda file: _link_group(file, "images/32x32_uint8"),
+    "subjects that are a link into another file": lambda file: linked(file, "subjects"),
+    "images that are a link into another file": lambda file: linked(file, "images"),
+    "a group that is a link into another file": lambda file: linked(file, "images/32x32_uint8"),
     "a column that is a link": _soft_link,
-    "names that are the bytes of another file": lambda file: _raw_bytes_of_another_file(file, "subjects/name"),
-    "names that are a view into another file": lambda file: _virtual(file, "classes/name"),
-    "pixels that are a view into another file": lambda file: _virtual(file, "images/32x32_uint8/slices"),
-    "a column that is a view into another file": lambda file: _virtual(file, "images/32x32_uint8/window"),
+    "names that are the bytes of another file": lambda file: bytes_of_another_file(file, "subjects/name"),
+    "names that are a view into another file": lambda file: view_of_another_file(file, "classes/name"),
+    "pixels that are a view into another file": lambda file: view_of_another_file(file, "images/32x32_uint8/slices"),
+    "a column that is a view into another file": lambda file: view_of_another_file(file, "images/32x32_uint8/window"),
     "10^12 sources": lambda file: [file[f"sources/{name}"].resize(10**12, axis=0) for name in file["sources"]],
     "10^12 sources in one column": lambda file: file["sources/noisy_air"].resize(10**12, axis=0),
-    "names that are numbers": lambda file: _replace_table(file, "subjects/name", data=np.arange(12)),
-    "names in a chunk of 100 MB": lambda file: _replace_table(
+    "names that are numbers": lambda file: replaced(file, "subjects/name", data=np.arange(12)),
+    "names in a chunk of 100 MB": lambda file: replaced(
         file, "subjects/name", shape=(12,), dtype="S10000000", chunks=(10,), compression="gzip"
     ),
-    "names of 400 MB": lambda file: _replace_table(
+    "names of 400 MB": lambda file: replaced(
         file, "subjects/name", shape=(400,), dtype="S1000000", chunks=(1,), compression="gzip"
     ),
     "a column in a chunk of 800 MB": lambda file: _replace(

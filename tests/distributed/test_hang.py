@@ -7,6 +7,7 @@ import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,13 @@ def slow(arguments: list[str]) -> None:
     """The command, with steps that take long enough to be stopped in."""
     from vqvae_dist.training.loop import Loop
 
-    edge = Loop.step_edge
-    Loop.step_edge = lambda self, report: (time.sleep(0.2), edge(self, report))[1]  # type: ignore[method-assign]
+    original = Loop.step_edge
+
+    def step_edge(self: Loop, report: Any) -> None:
+        time.sleep(0.2)
+        original(self, report)
+
+    pytest.MonkeyPatch().setattr(Loop, "step_edge", step_edge)
     command(arguments)
 
 

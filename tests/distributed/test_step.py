@@ -47,7 +47,7 @@ def train_and_count(stage: str, settings: Settings, path: str) -> None:
         steps.append([list(calls), sent])
         return report
 
-    kind.train_step = train_step  # type: ignore[method-assign]
+    kind.train_step = train_step  # type: ignore[method-assign]  # in this process alone
     train(stage, settings)
     if distributed.is_initialized() is False:
         Path(path).write_text(json.dumps(steps))
@@ -82,7 +82,7 @@ def train_with_a_bad_slice(stage: str, settings: Settings, bad_rank: int) -> Non
             batch.images[1, 0, 5, 5] = math.nan
         return batch
 
-    TrainingSlices.__getitem__ = spoilt  # type: ignore[method-assign]
+    TrainingSlices.__getitem__ = spoilt  # type: ignore[method-assign]  # in this process alone
     raise SystemExit(main(command_line(stage, settings)))
 
 
@@ -134,7 +134,7 @@ def train_with_a_moved_weight(stage: str, settings: Settings) -> None:
                 next(iter(self.model.parameters())).add_(1e-3)
         return report
 
-    VQVAEStage.train_step = train_step  # type: ignore[method-assign]
+    VQVAEStage.train_step = train_step  # type: ignore[method-assign]  # in this process alone
     train(stage, settings)
 
 

@@ -30,11 +30,11 @@ def inject(folder: Path, other: Path, kind: str, rng: random.Random) -> Fault:
     file = rng.choice(files)
     path = folder / file
     if kind == "flip":
-        content = bytearray(path.read_bytes())
-        bit = rng.randrange(8 * len(content))
-        content[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(content)
-        return Fault(kind, file, f"bit {bit} of {8 * len(content)}")
+        flipped = bytearray(path.read_bytes())
+        bit = rng.randrange(8 * len(flipped))
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        return Fault(kind, file, f"bit {bit} of {8 * len(flipped)}")
     if kind == "fill":
         content = path.read_bytes()
         start, length, value = rng.randrange(len(content)) & ~1, 2 * rng.randrange(1, 64), rng.choice([0x00, 0xFF])

@@ -77,8 +77,11 @@ class Machine:
         self.started.append(Started(process, unit, share))
         self.most_at_once = max(self.most_at_once, len(alive) + 1)
         Ledger(folder.events_file).append(
-            *["submitted"],
-            **{"unit": unit, "job_id": str(process.pid), "executor": "local", "gpus": share.gpus},
+            "submitted",
+            unit=unit,
+            job_id=str(process.pid),
+            executor="local",
+            gpus=share.gpus,
             process=ProcessName.of(process.pid).as_json(),
         )
         return self.started[-1]

@@ -25,7 +25,7 @@ FUZZ = settings(
 COMMANDS = (["status"], ["status", "--json"], ["best"], ["prune", "--dry-run"], ["logs"])
 CONFIG = {"schema": 1, "stage": "train-vqvae", "run_id": "a", "fingerprint": "f", "data_digest": "d", "generation": 0}
 CONFIG |= {"settings": {"optim": {"lr": 1.0}}, "resolved": {"milestones": [1]}, "attempts": [{"code": "c"}]}
-EVENTS = [
+EVENTS: list[dict[str, Any]] = [
     {"event": "submitting", "nonce": "n", "units": 1},
     {"event": "submitted", "unit": "UNIT", "job_id": "12", "executor": "local", "process": {"pid": 1}, "gpus": [0]},
     {"event": "started", "unit": "UNIT", "job_id": "12", "restart": 0, "step": 0},
@@ -102,8 +102,8 @@ def test_a_damaged_file_of_a_run(
 ) -> None:
     bench.restore()
     path = bench.first.path / name
-    lines = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
-    lines = [line.encode() for line in lines]
+    text = path.read_text()
+    lines = [line.encode() for line in (text.splitlines() if name.endswith("l") else [text])]
     bad = data.draw(damaged(json.loads(lines[-1])))
     if name != "metrics.jsonl" and data.draw(st.booleans()):
         bad = sealed_again(bad)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.ledger import Ledger, open_submissions, read_histories
+from jobs.ledger import Event, Ledger, open_submissions, read_histories
 from jobs.processes import ProcessName
 
 
@@ -139,10 +139,10 @@ def test_an_event_that_is_not_what_its_kind_needs_is_left_out(damaged: object, t
 
 def test_a_ledger_and_its_path_do_not_change(tmp_path: Path) -> None:
     with pytest.raises(FrozenInstanceError):
-        Ledger(tmp_path).path = tmp_path / "other"  # type: ignore[misc]
+        Ledger(tmp_path).path = tmp_path / "other"  # type: ignore[misc]  # it is frozen
 
 
-def event(name: str, unit: str = "a", **values: object) -> dict[str, object]:
+def event(name: str, unit: str = "a", **values: object) -> Event:
     return {"event": name, "unit": unit, **values}
 
 
@@ -213,7 +213,7 @@ def test_reopened_unit_has_all_its_attempts_again() -> None:
 
 
 def test_submission_without_ids_stays_open() -> None:
-    events = [
+    events: list[Event] = [
         {"event": "submitting", "nonce": "lost"},
         {"event": "submitting", "nonce": "fine"},
         event("submitted", nonce="fine", job_id="1", executor="slurm"),

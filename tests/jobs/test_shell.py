@@ -68,7 +68,7 @@ def test_a_job_script_takes_paths_and_settings_as_they_are(
 ) -> None:
     root = tmp_path / nasty.replace("/", "-")
     root.mkdir()
-    options = dict.fromkeys(("partition", "account", "qos"), nasty)
+    options: dict[str, Any] = dict.fromkeys(("partition", "account", "qos"), nasty)
     profile = replace(
         SLURM, **options, env={"A": f"{nasty}\nsecond line"}, sbatch={"exclude": nasty}, setup=("export B=$A",)
     )
@@ -162,7 +162,7 @@ def test_nothing_that_a_sweep_says_becomes_markup_or_a_request(tmp_path: Path, p
         run = folder.run(member.run_id)
         summary = read_sealed(run.summary_file)
         write_sealed(run.summary_file, {**summary, "state": "failed", "reason": NASTY, "final": {NASTY: 1.0}})
-        config = dict.fromkeys(("stage", "run_id", "fingerprint", "data_digest"), NASTY)
+        config: dict[str, Any] = dict.fromkeys(("stage", "run_id", "fingerprint", "data_digest"), NASTY)
         config |= {"schema": 1, "generation": 0, "settings": {"tags": [NASTY]}, "resolved": {NASTY: 1}, "attempts": []}
         write_sealed(run.config_file, config)
     target = folder.pipeline(best["choice"])

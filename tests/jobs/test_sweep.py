@@ -66,7 +66,7 @@ def test_base_may_be_a_file_beside_the_sweep_file(tmp_path: Path, packed: Path) 
     file = write_sweep_file(tmp_path, packed, "")
     file.write_text(file.read_text().replace('"smoke"', '"mine.toml"'))
     (member,) = read_sweep(file, wandb_mode="offline").members
-    assert member.config.model.hidden == 16  # type: ignore[union-attr]
+    assert member.config.model.hidden == 16
     assert member.config.tracking.mode == "offline"  # the profile's, where nothing else says one
 
 

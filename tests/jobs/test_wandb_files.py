@@ -123,13 +123,14 @@ def test_attempts_are_found_in_order_whether_online_or_not(tmp_path: Path) -> No
 
 def test_marker_counts_only_while_the_log_has_its_size(tmp_path: Path) -> None:
     attempt = make_attempt(tmp_path, 1, start(0))
-    assert not attempt.sent
+    sent = [attempt.sent]
     attempt.mark_sent()
-    assert attempt.sent
+    sent.append(attempt.sent)
     attempt.log.write_bytes(attempt.log.read_bytes() + b"more")
-    assert not attempt.sent
+    sent.append(attempt.sent)
     attempt.marker.write_text("")  # the client's own
-    assert attempt.sent
+    sent.append(attempt.sent)
+    assert sent == [False, True, False, True]
 
 
 def test_attempts_follow_each_other_as_they_were_counted_whatever_the_clock_said(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def follows(run: StoredRun, rule: dict[str, Any]) -> bool:
     """Whether a run passes a filter of a run set."""
     if (rule["op"], rule["key"]) != ("=", {"section": "run", "name": "group"}):
         raise ValueError(f"a rule of the workspace is not known here: {rule}")
-    return run.group == rule["value"]
+    return bool(run.group == rule["value"])
 
 
 def sorted_runs(runs: Sequence[StoredRun], keys: Sequence[dict[str, Any]]) -> list[StoredRun]:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from data_tools.console import CommandError, UsageError
+from tests.hdf5_claims import bytes_of_another_file, linked, replaced, view_of_another_file
 from tests.vqvae_dist.data.code_files import K, columns, write
 from vqvae_dist.data.codes import COLUMNS, CodesReader
 from vqvae_dist.data.codes_digest import check_digest
@@ -111,31 +111,6 @@ def test_files_that_are_no_codes_are_refused(tmp_path: Path) -> None:
 
 
 GROUP = "codes/3x3_of_12x12_uint8"
-
-
-def replaced(file: h5py.File, name: str, **kwargs: Any) -> None:
-    del file[name]
-    file.create_dataset(name, **kwargs)
-
-
-def linked(file: h5py.File, name: str) -> None:
-    del file[name]
-    file[name] = h5py.ExternalLink("other.h5", f"/{name}")
-
-
-def bytes_of_another_file(file: h5py.File, name: str) -> None:
-    dataset = file[name]
-    shape, dtype, size = dataset.shape, dataset.dtype, dataset.size * dataset.dtype.itemsize
-    del file[name]
-    file.create_dataset(name, shape, dtype, external=[("/etc/passwd", 0, size)])
-
-
-def view_of_another_file(file: h5py.File, name: str) -> None:
-    dataset = file[name]
-    layout = h5py.VirtualLayout(dataset.shape, dataset.dtype)
-    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", dataset.shape)
-    del file[name]
-    file.create_virtual_dataset(name, layout)
 
 
 CLAIMS: dict[str, Callable[[h5py.File], object]] = {

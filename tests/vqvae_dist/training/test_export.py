@@ -14,11 +14,6 @@ from vqvae_dist.run_folder import Attempt, Ownership, RunFolder, read_sealed
 from vqvae_dist.training.checkpoint import export_model, exported_step
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path)
-
-
 def test_exported_bytes_depend_on_weights_alone(tmp_path: Path) -> None:
     exported = []
     for name in ("a", "b"):

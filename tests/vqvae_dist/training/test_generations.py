@@ -1,18 +1,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 
 from tests.vqvae_dist.training.conftest import Trainer
 from vqvae_dist.run_folder import RunFolder
 from vqvae_dist.training.generations import next_generation, set_aside
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path)
 
 
 def leave(run: RunFolder, text: str) -> None:
