@@ -46,7 +46,7 @@ class Peer(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Codes of images."""
-        return self(images).codes  # type: ignore[no-any-return]
+        return self(images).codes  # type: ignore[no-any-return]  # a module's call is Any
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def trained_peer(name: str, config: VQVAEConfig, run: Path, *, bf16: bool, compi
         said.write_text(settings)
     model = PEERS[name](config.model).to(device).to(memory_format=torch.channels_last)  # uncompiled: other sizes come
     model.load_state_dict(torch.load(weights, weights_only=True))
-    return LoadedVQVAE(model.eval().requires_grad_(False), device, config.model, description(config))  # type: ignore[arg-type]
+    return LoadedVQVAE(model.eval().requires_grad_(False), device, config.model, description(config))  # type: ignore[arg-type]  # a peer looks like a VQVAE
 
 
 def description(config: VQVAEConfig) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _bound_later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any
 
     bind.__doc__ = plain(function.__doc__ or "")
     bind.__annotations__ = get_type_hints(function, include_extras=True)
-    bind.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    bind.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # what inspect.signature reads
     return bind
 
 

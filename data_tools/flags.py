@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, arg
 
 Switch = Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")]
 """A flag that is off unless it is given."""
+
+
+RunPath = Annotated[Path, arg(metavar="RUN")]
+"""A run folder."""
+
+PackedPath = Annotated[Path, arg(metavar="FILE.h5")]
+"""Packed slices."""
 
 
 def empty_means(text: str, **options: Any) -> Any:

@@ -38,7 +38,7 @@ class _LikeStdout(io.StringIO):
         self._encoding = sys.stdout.encoding
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has a variable
         """That of stdout."""
         return self._encoding
 

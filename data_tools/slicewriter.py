@@ -70,7 +70,7 @@ class SliceEncoder:
             self._datasets[kind] = pixels.id
         # The plain interface of h5py costs more than checksum and copy together.
         self._datasets[kind].write(h5py.h5s.ALL, h5py.h5s.ALL, raw)
-        return self._datasets[kind].read_direct_chunk((0, 0, 0))  # type: ignore[no-any-return]
+        return self._datasets[kind].read_direct_chunk((0, 0, 0))  # type: ignore[no-any-return]  # h5py has no types
 
 
 def pixel_filters(compression: Compression) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class SliceWriter:
 
 def _text(width: int) -> np.dtype[Any]:
     """Return the type of UTF-8 texts of at most ``width`` bytes."""
-    return h5py.string_dtype("utf-8", max(1, width))  # type: ignore[no-any-return]
+    return h5py.string_dtype("utf-8", max(1, width))  # type: ignore[no-any-return]  # h5py has no types
 
 
 class _Table:

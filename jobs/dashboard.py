@@ -32,7 +32,7 @@ def fill(folder: Path) -> int:
     """
     runs = [run for run in find_runs(folder) if run.attempts]
     if not runs:
-        raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here")
+        raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here (see tracking.mode)")
     store, project = folder.resolve() / "trackio", folder.resolve().name
     if store.exists() and not (store / MARK).is_file():
         raise UsageError(f"{store} was not made by this command; move it away")

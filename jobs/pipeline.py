@@ -126,7 +126,7 @@ def read_stages(
     for position, name in enumerate(then):
         if name not in allowed:
             raise UsageError(
-                f"{path}: [pipeline] then: no stage {name!r} here; allowed: {', '.join(allowed)}"
+                f"{path}: [pipeline] then: no stage {name!r} behind this array; allowed: {', '.join(allowed)}"
                 + did_you_mean(name, list(allowed))
             )
         if name in then[:position]:

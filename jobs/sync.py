@@ -42,7 +42,7 @@ def sync(folder: Path, *, live: bool = False) -> int:
         CommandError: No run here was tracked by W&B, or the server can't be used.
     """
     if not wandb_folders(folder):
-        raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here")
+        raise CommandError(f"{folder}: no wandb/ folder in it; nothing was tracked here (see tracking.mode)")
     server = connect()
     if live:
         follow(folder, server)

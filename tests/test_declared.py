@@ -41,3 +41,14 @@ def test_what_is_imported_is_declared(package: str) -> None:
     foreign = imported(package) - set(PACKAGES) - sys.stdlib_module_names
     known = declared()
     assert not {name for name in foreign if known.isdisjoint(map(str.lower, distributions.get(name, [name])))}
+
+
+def test_of_data_tools_the_others_see_what_the_architecture_says() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    hidden = re.findall(r"data_tools\.(\w+)", setup["importlinter:contract:slices"]["forbidden_modules"])
+    told = (ROOT / "docs" / "architecture.md").read_text().partition("Of `data_tools`, the others see")[2]
+    shared = re.findall(r"`(\w+)`", told.partition("Inside `vqvae_dist`")[0])
+    assert shared
+    modules = {file.stem if file.is_file() else file.name for file in (ROOT / "data_tools").glob("[!_]*")}
+    assert sorted([*hidden, *shared]) == sorted(modules - {"py"})

@@ -15,8 +15,9 @@ Split = Literal["train", "validate", "test", "all"]
 ChoosingSplit = Literal["train", "validate"]
 """Splits that may choose the best checkpoint: nothing chooses by test."""
 
-NeededPath = Annotated[str, arg(help_behavior_hint="(required)")]
-"""A path that has no default; it is empty in settings that are not yet those of a run."""
+DataPath = Annotated[str, arg(metavar="FILE.h5", help_behavior_hint="(required)")]
+RunPath = Annotated[str, arg(metavar="RUN", help_behavior_hint="(required)")]
+"""Paths that have no default; they are empty in settings that are not yet those of a run."""
 
 Emptiable = Annotated[str, empty_means("empty")]
 """A text that may be empty."""
@@ -51,7 +52,7 @@ def younger(*, default: V) -> V:
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(younger,))
 def config(cls: type[C]) -> type[C]:
     """Make a frozen, keyword-only dataclass that pydantic reads strictly: no unknown keys, no coercion."""
-    cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
+    cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]  # pydantic's
     return dataclass(frozen=True, kw_only=True)(cls)
 
 

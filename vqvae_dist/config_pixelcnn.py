@@ -11,7 +11,7 @@ from vqvae_dist.config_base import (
     MAX_LAYERS,
     Best,
     ChoosingSplit,
-    NeededPath,
+    DataPath,
     Split,
     below_one,
     check,
@@ -37,7 +37,7 @@ PIXELCNN_METRICS: Mapping[str, Best] = {
 class CodesDataConfig:
     """Which codes a prior is trained on, and how they are read."""
 
-    path: NeededPath = ""
+    path: DataPath = ""
     """Codes, made by ``python -m vqvae_dist extract-codes``."""
 
     train_split: Split = "train"

@@ -8,7 +8,7 @@ from data_tools.flags import empty_means
 from vqvae_dist.config_base import (
     MOST,
     Emptiable,
-    NeededPath,
+    RunPath,
     below_one,
     check,
     config,
@@ -184,7 +184,7 @@ class TrainConfig:
     seed: int = 0
     """Of everything random: weights, order, crops, dropout, revival."""
 
-    output_dir: NeededPath = ""
+    output_dir: RunPath = ""
     """The run folder."""
 
     optim: OptimConfig = OptimConfig()

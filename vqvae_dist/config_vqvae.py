@@ -12,7 +12,7 @@ from vqvae_dist.config_base import (
     MAX_LAYERS,
     Best,
     ChoosingSplit,
-    NeededPath,
+    DataPath,
     Split,
     below_one,
     check,
@@ -47,7 +47,7 @@ Each is a figure of a slice (``metrics.image.FIGURES``) or of the codebook's use
 class DataConfig:
     """Which packed slices are trained on, and how they are read."""
 
-    path: NeededPath = ""
+    path: DataPath = ""
     """Packed slices, made by ``python -m data_tools pack``."""
 
     train_split: Split = "train"

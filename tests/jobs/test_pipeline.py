@@ -21,7 +21,7 @@ def test_options_and_resources_of_a_stage_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("then", "tables", "message"),
     [
-        (["train-pixelcn"], {}, "no stage 'train-pixelcn' here"),
+        (["train-pixelcn"], {}, "no stage 'train-pixelcn' behind this array"),
         (["train-pixelcnn"], {}, "train-pixelcnn needs extract-codes before it"),
         (["extract-codes", "generate"], {}, "generate needs train-pixelcnn before it"),
         (["report", "report"], {}, "report stands there twice"),

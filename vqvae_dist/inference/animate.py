@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.console import CommandError, UsageError, counted, say
-from data_tools.flags import Switch
+from data_tools.flags import RunPath, Switch
 from data_tools.staging import staged
 from vqvae_dist.animation import FRAME_MS, LAST_FRAME_MS, frames_of, write_gif
 from vqvae_dist.inference.output import claim
 from vqvae_dist.pictures import Picture
 
 
-def animate(*, run: Path, output: Path, overwrite: Switch = False) -> None:
+def animate(*, run: RunPath, output: Path, overwrite: Switch = False) -> None:
     """Show the same slices through a training, from the pictures in its run folder.
 
     A GIF keeps all 256 gray levels exactly. An MP4 is for presentations and is not lossless; it needs ffmpeg.

@@ -12,7 +12,7 @@ import numpy as np
 from tyro.conf import arg
 
 from data_tools.console import UsageError, counted, say
-from data_tools.flags import Switch
+from data_tools.flags import PackedPath, RunPath, Switch
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.data.slices import check_sizes
@@ -38,8 +38,8 @@ MODELS = ("unigram", "context", "prior")
 
 def evaluate(
     *,
-    run: Path,
-    data: Path,
+    run: RunPath,
+    data: PackedPath,
     split: Split,
     output: Path,
     pixelcnn: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="(default: none)")] = None,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_tools.console import CommandError, UsageError, progress, say, warn
-from data_tools.flags import Switch
+from data_tools.flags import PackedPath, RunPath, Switch
 from data_tools.slicefile import SPLITS, SliceGroup, SliceReader
 from data_tools.staging import staged
 from vqvae_dist.data.codes import COLUMNS, CodesReader
@@ -32,7 +32,7 @@ from vqvae_dist.metrics.image import foreground_mask
 
 
 def extract_codes(
-    *, run: Path, data: Path, output: Path, views: int = 1, seed: int = 0, overwrite: Switch = False
+    *, run: RunPath, data: PackedPath, output: Path, views: int = 1, seed: int = 0, overwrite: Switch = False
 ) -> None:
     """Encode every slice of a packed file with a trained VQ-VAE.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tyro.conf import arg
 
 from data_tools.console import UsageError, counted, progress, say
-from data_tools.flags import Switch
+from data_tools.flags import RunPath, Switch
 from vqvae_dist.counter_random import uniforms
 from vqvae_dist.files import write_json
 from vqvae_dist.inference.load import LoadedPixelCNN, LoadedVQVAE
@@ -42,8 +42,8 @@ CONDITION_STREAM = 7
 
 def generate(
     *,
-    vqvae: Path,
-    pixelcnn: Path,
+    vqvae: RunPath,
+    pixelcnn: RunPath,
     num_samples: int,
     output: Path,
     seed: int = 0,

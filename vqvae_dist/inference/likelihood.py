@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from data_tools.console import say
-from data_tools.flags import Switch
+from data_tools.flags import PackedPath, RunPath, Switch
 from data_tools.slicefile import SliceGroup, SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.hdf5_files import new_hdf5
@@ -32,7 +32,7 @@ WHITE = 2.0
 
 
 def likelihood_map(
-    *, vqvae: Path, pixelcnn: Path, data: Path, split: Split, output: Path, overwrite: Switch = False
+    *, vqvae: RunPath, pixelcnn: RunPath, data: PackedPath, split: Split, output: Path, overwrite: Switch = False
 ) -> None:
     """Score every code of a split under a prior.
 

@@ -119,7 +119,7 @@ def _ready(run: Path, model: M, tensors: dict[str, Tensor]) -> tuple[M, torch.de
         what = str(error).splitlines()[-1].strip()
         raise _damaged(run, f"the weights do not fit the model: {what}") from None
     device = inference_device()
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lists no such call
     return model.eval().requires_grad_(False), device
 
 

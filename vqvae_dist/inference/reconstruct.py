@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data_tools.console import UsageError, counted, say
-from data_tools.flags import Switch
+from data_tools.flags import PackedPath, RunPath, Switch
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import Split
 from vqvae_dist.inference.load import LoadedVQVAE, load_vqvae
@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 
 
 def reconstruct(
-    *, run: Path, data: Path, split: Split, output: Path, count: int = 8, overwrite: Switch = False
+    *, run: RunPath, data: PackedPath, split: Split, output: Path, count: int = 8, overwrite: Switch = False
 ) -> None:
     """Picture what the best VQ-VAE of a run makes of slices of a split.
 

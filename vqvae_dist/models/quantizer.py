@@ -45,7 +45,7 @@ class CodeStatistics(NamedTuple):
     candidates: Tensor
     """(R, D) encoder outputs drawn with probability in proportion to their squared error."""
 
-    def __add__(self, other: tuple[Tensor, ...]) -> CodeStatistics:  # type: ignore[override]
+    def __add__(self, other: tuple[Tensor, ...]) -> CodeStatistics:  # type: ignore[override]  # sums instead of joining
         counts, sums, error, scores, candidates = other
         best = torch.topk(torch.cat([self.scores, scores]), len(self.scores))
         drawn = torch.cat([self.candidates, candidates])[best.indices]
@@ -116,7 +116,7 @@ class Quantizer(nn.Module):
         self.register_buffer("ready", torch.tensor(float(init == "normal")))
         self.register_buffer("revived", torch.zeros(()))  # codes revived so far
         self.is_ready = init == "normal"
-        self.register_load_state_dict_post_hook(lambda module, _: module.read_ready())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(lambda module, _: module.read_ready())  # type: ignore[no-untyped-call]  # torch has no types here
 
     @classmethod
     def of(cls, config: VQVAEModelConfig) -> Quantizer:
