@@ -1,7 +1,7 @@
 # make demo [DATA=folder]   the whole job on phantom slices, or on your own
 # make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
 # make test-lowest          the fast tests with the lowest minor versions that setup.cfg allows, in a virtual environment of its own
-#                           [LOWEST_TESTS="files"  some of them]
+#                           [LOWEST_TESTS="files"  some of them; LOWEST_MARKS="not slurm"  slow ones too]
 # make coverage             lines that the tests reach, without clusters, kills and the demo; fails below 90 %
 # make lint                 formatting, types, import contracts
 
@@ -10,6 +10,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DATA   ?=
 RUNS   ?= runs
+LOWEST_MARKS ?= not slow and not slurm
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-fast test-lowest coverage lint install install-test clean
@@ -39,7 +40,7 @@ test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	sed -n '/^install_requires/,/^\[/s/^ *\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2.*/p' setup.cfg > $(VENV)-lowest/constraints.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --constraint $(VENV)-lowest/constraints.txt --editable '.[test]'
-	$(VENV)-lowest/bin/python -m pytest -m "not slow and not slurm" $(LOWEST_TESTS) $(PYTEST_ARGS)
+	$(VENV)-lowest/bin/python -m pytest -m "$(LOWEST_MARKS)" $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 coverage: install-test
 	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py tests/end_to_end/test_no_pickles.py \
