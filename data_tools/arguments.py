@@ -139,7 +139,8 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def _flags(target: Any, options: Mapping[str, Any]) -> list[str]:
-    """The flags that ``--help`` lists."""
+    """The flags that ``--help`` lists, short ones too."""
     with _environment(COLUMNS="80", TERM="dumb"):
         text = help_text(target, prog="", options=options)
-    return re.findall(r"^\W{0,4}(?:-\w, )?(--[a-z][\w.-]*)", text, flags=re.MULTILINE)
+    listed = re.findall(r"^\W{0,4}((?:-\w, )?--[a-z][\w.-]*)", text, flags=re.MULTILINE)
+    return [flag for names in listed for flag in names.split(", ")]

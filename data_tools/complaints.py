@@ -5,6 +5,7 @@ Its complaints come as framed text alone, which is read here; see "Decisions" in
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -33,6 +34,10 @@ def in_words(text: str, arguments: Sequence[str], flags: Callable[[], Sequence[s
     if found := re.match(r"Unrecognized options: (.*)", message):
         return _unrecognized(found[1].split(", "), arguments, flags)
     if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\d+) values", message):
+        if not found[1].startswith("-"):  # a positional, before which tyro stops at any flag it does not know
+            unknown = _unknown(arguments, flags())
+            missing = f"missing {found[1].upper().replace('-', '_')}"
+            return _unrecognized(unknown, arguments, flags) if unknown else missing
         wanted = "a value" if found[2] == "1" else f"{found[2]} values"
         return f"{found[1]} takes {wanted}, got {_given(found[1], arguments)}"
     if found := re.match(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*)\)", message):
@@ -45,7 +50,9 @@ def in_words(text: str, arguments: Sequence[str], flags: Callable[[], Sequence[s
     if usage is None:  # a check of ours, which says itself what it is about
         return said
     if name.startswith("-"):
-        return f"{name} takes {_kind(usage[0].strip())}, got {_given(name, arguments)}"
+        metavar = usage[0].strip().partition(" ")[2]
+        count = None if "..." in metavar else len(metavar.split())  # what follows may be a positional
+        return f"{name} takes {_kind(metavar)}, got {_given(name, arguments, count)}"
     unfit = re.fullmatch(r"Could not find valid parse for arguments: \[(.*)\]", said)
     return f"{name} does not take {unfit[1]}" if unfit else f"{name}: {said}"
 
@@ -56,8 +63,19 @@ def _names(lines: Sequence[str]) -> list[str]:
     return [line.split()[0] for line in lines if line[inset] != " "]
 
 
+def _unknown(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """What of ``arguments`` looks like a flag, before a ``--``, and is none of ``flags``."""
+    looked_at = itertools.takewhile(lambda word: word != "--", arguments)
+    return [word for word in looked_at if (flag := _flag(word)) and flag.replace("_", "-") not in flags]
+
+
+def _flag(word: str) -> str:
+    """The flag that ``word`` is or begins with; nothing where it is a value, as a negative number is."""
+    return word.partition("=")[0] if re.match(r"-+[^\W\d_]", word) else ""
+
+
 def _unrecognized(words: Sequence[str], arguments: Sequence[str], flags: Callable[[], Sequence[str]]) -> str:
-    unknown = [word.partition("=")[0] for word in words if word.startswith("--")]
+    unknown = [flag for flag in map(_flag, words) if flag]
     switch = "" if unknown else _switch(words[0], arguments)
     if switch:
         return f"{switch} takes no value, got {words[0]!r}"
@@ -75,8 +93,8 @@ def _switch(value: str, arguments: Sequence[str]) -> str:
     return before if before.startswith("--") and "=" not in before else ""
 
 
-def _given(flag: str, arguments: Sequence[str]) -> str:
-    """The values that were last given to ``flag``."""
+def _given(flag: str, arguments: Sequence[str], count: int | None = None) -> str:
+    """The values that were last given to ``flag``, which takes ``count`` or any number."""
     values: list[str] = []
     name = ""
     for argument in arguments:
@@ -86,13 +104,13 @@ def _given(flag: str, arguments: Sequence[str]) -> str:
             values = ([value] if equals else []) if name == flag else values
         elif name == flag:
             values.append(argument)
-    return ", ".join(map(repr, values)) or "nothing"
+    return ", ".join(map(repr, values[:count])) or "nothing"
 
 
 _KINDS = {"INT": "a whole number", "FLOAT": "a number", "INT|FLOAT": "a number", "PATH": "a path"}
 
 
-def _kind(usage: str) -> str:
-    """What ``--flag METAVAR`` takes, in words where there are some."""
-    metavar = re.sub(r"\{None\}\|\{?([^{}]*)\}?", r"\1", usage.partition(" ")[2])
+def _kind(metavar: str) -> str:
+    """What a flag takes, in words where there are some."""
+    metavar = re.sub(r"\{None\}\|\{?([^{}]*)\}?", r"\1", metavar)
     return _KINDS.get(metavar) or (f"{metavar}, separated by spaces" if " " in metavar else metavar)

@@ -7,7 +7,8 @@ import re
 from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 if TYPE_CHECKING:
     from tyro.constructors import (
@@ -27,11 +28,12 @@ def plain(docstring: str) -> str:
 
 
 def rules() -> ConstructorRegistry:
-    """How tyro makes values: by itself, but no path is empty, and the help of dataclasses is ``plain``."""
+    """How tyro makes values: by itself, with rules for paths, optional tuples and the help of dataclasses."""
     from tyro.constructors import ConstructorRegistry
 
     registry = ConstructorRegistry()
     registry.primitive_rule(_path_rule)
+    registry.primitive_rule(_optional_tuple_rule)
     asking = False
 
     @registry.struct_rule
@@ -62,6 +64,23 @@ def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None
         instance_from_str=lambda given: _path(given[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
+    )
+
+
+def _optional_tuple_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """``tuple[float, float] | None`` takes two values; tyro would read None too, and so take all values that follow."""
+    others = [one for one in get_args(info.type) if one is not NoneType]
+    if get_origin(info.type) not in (Union, UnionType) or [get_origin(one) for one in others] != [tuple]:
+        return None
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(others[0], info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec) or not isinstance(spec.nargs, int):
+        return None
+    return replace(
+        spec,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: ["None"] if value is None else spec.str_from_instance(value),
     )
 
 

@@ -58,6 +58,56 @@ def test_a_negative_value_is_a_value() -> None:
     assert parse(Settings, ["--path", "x", "--window", "-5", "10"], prog="tool").window == (-5, 10)
 
 
+def look(
+    name: Annotated[Positional[str], arg(metavar="NAME")],
+    more: Annotated[Positional[tuple[str, ...]], arg(metavar="[MORE...]")] = (),
+    /,
+    *,
+    follow: Annotated[Switch, arg(aliases=["-f"])] = False,
+    dry_run: Switch = False,
+    span: tuple[int, int] | None = None,
+) -> tuple[str, tuple[str, ...], tuple[int, int] | None]:
+    """Look."""
+    return name, more, span
+
+
+@pytest.mark.parametrize("span", [["--span", "0", "-1"], ["--span=0", "-1"]])
+def test_a_pair_that_may_be_none_takes_two_values_and_no_positional(span: list[str]) -> None:
+    assert parse(look, [*span, "a", "b"], prog="tool") == ("a", ("b",), (0, -1))
+    assert parse(look, ["a", *span, "--follow"], prog="tool") == ("a", (), (0, -1))
+    assert parse(look, ["a", "b"], prog="tool") == ("a", ("b",), None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--folow", "a"], "unrecognized: --folow; did you mean --follow?"),
+        (["--dry_rum=yes", "a", "b"], "unrecognized: --dry_rum=yes; did you mean --dry-run?"),
+        (["--dry_run", "-f", "--zebra", "a"], "unrecognized: --zebra"),
+        (["--follow", "-g", "a"], "unrecognized: -g"),
+        (["--folow", "--dry", "a"], "unrecognized: --folow --dry; did you mean --follow, --dry-run?"),
+        (["--folow", "--", "--zebra"], "unrecognized: --folow; did you mean --follow?"),
+        (["--folow"], "unrecognized: --folow; did you mean --follow?"),
+        (["a", "--follow", "-g"], "unrecognized: -g"),
+        (["--span", "0", "--folow", "a"], "--span takes 2 values, got '0'"),
+        (["--span", "0", "b", "a"], "--span takes INT INT, separated by spaces, got '0', 'b'"),
+        (["--follow"], "missing NAME"),
+    ],
+)
+def test_a_wrong_flag_before_a_positional_is_what_is_wrong(arguments: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(look, arguments, prog="tool")
+    assert str(caught.value) == f"{said} (see tool --help)"
+
+
+def test_a_positional_that_lacks_a_value_is_missing() -> None:
+    def draw(the_range: Annotated[Positional[tuple[int, int]], arg(metavar="THE_RANGE")], /) -> None:
+        """Draw."""
+
+    with pytest.raises(UsageError, match=r"^missing THE_RANGE \(see"):
+        parse(draw, ["1"], prog="tool")
+
+
 def test_a_function_is_called_with_what_was_read() -> None:
     def add(a: int, *, b: int = 1) -> int:
         return a + b
@@ -96,7 +146,8 @@ def test_an_error_inside_a_function_is_not_a_usage_error(capsys: pytest.CaptureF
         (["--path", "x", "a b"], ["unrecognized: 'a b' (see"]),
         (["--path", "x", "--optim.lr", "-1"], ["optim.lr must be positive, got -1.0"]),
         (["--path", "x", "--mode", "of"], ["--mode must be one of auto, off, got 'of'; did you mean off? (see"]),
-        (["--path", "x", "--window", "1"], ["--window takes FLOAT FLOAT, separated by spaces, got '1' (see"]),
+        (["--path", "x", "--window", "1"], ["--window takes 2 values, got '1' (see"]),
+        (["--path", "x", "--window", "1", "a"], ["--window takes FLOAT FLOAT, separated by spaces, got '1', 'a' (see"]),
         (
             ["--path", "x", "--optim.milestones", "1", "a"],
             ["--optim.milestones takes [INT|FLOAT [INT|FLOAT ...]], separated by", "got '1', 'a'"],

@@ -25,9 +25,9 @@ def test_from_phantoms_to_a_verified_file_with_the_documented_flags(tmp_path: Pa
     assert tool("phantom", out, "--subjects", "6", "--slices", "2", "--size", "32", "--seed", "1").returncode == 0
     (tmp_path / "s.csv").write_text("*,x\n")
     done = tool(
-        *("pack", out, "--output", tmp_path / "a.h5", "--axis", "auto", "--volume", "0", "--min-foreground", "0.02"),
-        *("--subject-pattern", r"(case_\d+)", "--split-shares", "0.7", "0.2", "0.1", "--window", "0", "255"),
-        *("--compression", "lz4", "--workers", "2", "--strict", "--overwrite"),
+        *("pack", "--output", tmp_path / "a.h5", "--axis", "auto", "--volume", "0", "--min-foreground", "0.02"),
+        *("--subject-pattern", r"(case_\d+)", "--compression", "lz4", "--workers", "2", "--strict", "--overwrite"),
+        *("--split-shares", "0.7", "0.2", "0.1", "--window", "0", "255", out),
     )
     assert done.returncode == 0, done.stderr
     assert "12 slices of 6 subjects" in done.stdout
@@ -89,6 +89,15 @@ def test_packing_imports_no_torch(save: Save, tmp_path: Path) -> None:
         (["info", ""], "FILE: '' is no path"),
         (["info", "x.h5", "--json=1"], "--json takes no value, got '1'"),
         (["info", "x.h5", "--jsn"], "(see python -m data_tools info --help)"),
+        (["info", "x.h5", "--jsn"], "unrecognized: --jsn; did you mean --json? (see"),
+        (["info", "--jsn", "x.h5"], "unrecognized: --jsn; did you mean --json? (see"),
+        (["export", "--foo", "x.h5", "out"], "unrecognized: --foo (see"),
+        (["export", "x.h5", "--foo", "out"], "unrecognized: --foo (see"),
+        (["pack", "--window", "0", "100", "nowhere", "--output", "x.h5"], "nowhere: no such file or folder"),
+        (
+            ["pack", "--window", "0", "b", ".", "--output", "x.h5"],
+            "takes LOW HIGH, separated by spaces, got '0', 'b' (see",
+        ),
         (["pack", ".", "--output", "x.h5", "--subject-pattern", "("], "regular expression"),
         (["pack", ".", "--output", "x.h5", "--workers", "-1"], "--workers"),
         (["pack", ".", "--output", "x.h5", "--workers", "100000"], "(8 a core), got 100000"),

@@ -60,6 +60,7 @@ def test_without_a_command_the_commands_are_listed(capfd: pytest.CaptureFixture[
         (["train-vqvae", "--optim.lrr", "1"], "--optim.lr"),
         (["train-vqvae", "--config", "no.toml"], "error: no.toml: No such file or directory; give a TOML file"),
         (["train-pixelcnn", "--model.codebook-size", "3"], "--model.codebook-size"),
+        (["rerun", "--output", "new", "run"], "error: unrecognized: --output; did you mean --output-dir? (see"),
     ],
 )
 def test_a_wrong_command_line_exits_2_with_one_line(
