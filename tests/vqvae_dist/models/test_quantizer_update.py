@@ -158,6 +158,7 @@ def test_a_code_at_the_limit_lives_and_a_revived_one_is_well_above_it() -> None:
     statistics = statistics_of(quantizer, z)._replace(counts=torch.tensor([3.0, 2.5, 3.0, 3.0]))
     quantizer.update(statistics)  # 0.5 * 1 + 0.5 * count: at the limit, below it, and at it
     assert quantizer.counts.tolist() == [2.0, 4.0, 2.0, 2.0]
+    torch.testing.assert_close(quantizer.sums[1], 4.0 * quantizer.weight[1])
     assert quantizer.revived == 1
 
 
