@@ -1,18 +1,19 @@
-"""The commands as typed functions, whose parameters are the flags."""
+"""The commands as typed functions, whose parameters are the flags; each imports what it needs when it is called."""
 
 from __future__ import annotations
 
 import getpass
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from data_tools.console import UsageError, say
 from data_tools.flags import Switch, empty_means
-from jobs.folder import find_sweep
-from jobs.profile import read_profile
+
+if TYPE_CHECKING:
+    from jobs.folder import SweepFolder
 
 ROOT = Path("runs")
 SweepFile = Annotated[Positional[Path], arg(metavar="SWEEP.toml")]
@@ -69,7 +70,7 @@ def status(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False) -> i
     from jobs.status import read_status
     from jobs.tables import status_json, status_table
 
-    folder = find_sweep(sweep, root)
+    folder = _find(sweep, root)
     rows = read_status(folder, folder.read_plan())
     say(_json(status_json(rows)) if json else status_table(rows))
     return 0
@@ -97,7 +98,7 @@ def logs(
     """
     from jobs.logs import show_logs
 
-    return show_logs(find_sweep(sweep, root), run_id, follow=follow, rank=rank, lines=lines)
+    return show_logs(_find(sweep, root), run_id, follow=follow, rank=rank, lines=lines)
 
 
 def cancel(sweep: SweepName, run_ids: RunIds = (), /, *, root: Path = ROOT) -> int:
@@ -110,7 +111,7 @@ def cancel(sweep: SweepName, run_ids: RunIds = (), /, *, root: Path = ROOT) -> i
     """
     from jobs.cancel import cancel_units
 
-    folder = find_sweep(sweep, root)
+    folder = _find(sweep, root)
     return cancel_units(folder, run_ids, by=f"cancelled by {getpass.getuser()}")
 
 
@@ -132,9 +133,10 @@ def retry(
         root: Folder of all sweeps.
         wait: Slurm: come back when everything has ended.
     """
+    from jobs.profile import read_profile
     from jobs.retry import retry_units
 
-    return retry_units(find_sweep(sweep, root), run_ids, profile=read_profile(profile) if profile else None, wait=wait)
+    return retry_units(_find(sweep, root), run_ids, profile=read_profile(profile) if profile else None, wait=wait)
 
 
 def report(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False, wandb_workspace: Switch = False) -> int:
@@ -148,7 +150,7 @@ def report(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False, wand
     """
     from jobs.report import report_json, write_report
 
-    folder = find_sweep(sweep, root)
+    folder = _find(sweep, root)
     plan = folder.read_plan()
     if wandb_workspace:
         from jobs.workspace import save_workspace
@@ -186,9 +188,16 @@ def dashboard(sweep: SweepName, /, *, root: Path = ROOT) -> int:
     return fill(_sweep_or_run(sweep, root))
 
 
+def _find(sweep: str, root: Path) -> SweepFolder:
+    """The folder of a sweep; the settings, which it loads, take half of the time in which ``--help`` is there."""
+    from jobs.folder import find_sweep
+
+    return find_sweep(sweep, root)
+
+
 def _sweep_or_run(text: str, root: Path) -> Path:
     """The folder of a sweep, or of one run."""
-    return Path(text) if (Path(text) / "wandb").is_dir() else find_sweep(text, root).path
+    return Path(text) if (Path(text) / "wandb").is_dir() else _find(text, root).path
 
 
 def best(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False) -> int:
@@ -201,7 +210,7 @@ def best(sweep: SweepName, /, *, root: Path = ROOT, json: Switch = False) -> int
     """
     from jobs.collect import choose_best, write_best
 
-    folder = find_sweep(sweep, root)
+    folder = _find(sweep, root)
     chosen = choose_best(folder, folder.read_plan())
     write_best(folder, chosen)
     line = f"{chosen['choice']}: {chosen['metric']} = {chosen['value']:.4f} at step {chosen['step']}"
@@ -219,7 +228,7 @@ def prune(sweep: SweepName, /, *, root: Path = ROOT, dry_run: Switch = False) ->
     """
     from jobs.prune import prune_sweep
 
-    return prune_sweep(find_sweep(sweep, root), dry_run=dry_run)
+    return prune_sweep(_find(sweep, root), dry_run=dry_run)
 
 
 def run() -> None:
