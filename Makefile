@@ -2,6 +2,7 @@
 # make test                 everything that this machine can run; make test-fast: without clusters, kills and the demo
 # make test-lowest          the fast tests with the lowest minor versions that setup.cfg allows, in a virtual environment of its own
 #                           [LOWEST_TESTS="files"  some of them; LOWEST_MARKS="not slurm"  slow ones too]
+#                           [TESTS_AT_ONCE=2  test files that run at the same time, in all of these; each wants about a core and 2 GB]
 # make coverage             lines that the tests reach, without clusters, kills and the demo; fails below 90 %
 # make lint                 formatting, types, import contracts
 
@@ -11,6 +12,8 @@ BIN    := $(VENV)/bin
 DATA   ?=
 RUNS   ?= runs
 LOWEST_MARKS ?= not slow and not slurm
+TESTS_AT_ONCE ?= 2
+PYTEST := -m pytest -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-fast test-lowest coverage lint install install-test clean
@@ -31,19 +34,19 @@ endif
 	@echo "pipeline: $(RUNS)/demo/pipeline/    codes, prior and generated slices of the best"
 
 test: install-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) $(PYTEST_ARGS)
 
 test-fast: install-test
-	$(BIN)/python -m pytest -m "not slow and not slurm" $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) -m "not slow and not slurm" $(PYTEST_ARGS)
 
 test-lowest:
 	$(PYTHON) -m venv $(VENV)-lowest
 	sed -n '/^install_requires/,/^\[/s/^ *\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2.*/p' setup.cfg > $(VENV)-lowest/constraints.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --constraint $(VENV)-lowest/constraints.txt --editable '.[test]'
-	$(VENV)-lowest/bin/python -m pytest -m "$(LOWEST_MARKS)" $(LOWEST_TESTS) $(PYTEST_ARGS)
+	$(VENV)-lowest/bin/python $(PYTEST) -m "$(LOWEST_MARKS)" $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 coverage: install-test
-	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python -m pytest tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py tests/end_to_end/test_no_pickles.py \
+	COVERAGE_FILE="$(CURDIR)/.coverage" $(BIN)/python $(PYTEST) tests/data_tools tests/jobs tests/vqvae_dist tests/distributed tests/end_to_end/test_nothing_executes.py tests/end_to_end/test_no_pickles.py \
 	    --cov --cov-config=setup.cfg --cov-report=term-missing:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 lint: install-test

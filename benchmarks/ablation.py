@@ -15,7 +15,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import space_to_depth
 from benchmarks.suite import MeanSd, base_settings, evaluate, markdown, parser, provenance_of, rows_before, save, train
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -42,6 +41,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "residual_hidden_128": {"model.residual_hidden": 128},
     "residual_layers_4": {"model.residual_layers": 4},
     "layer_norm": {"model.norm": "layer"},
+    "strided": {"model.stem": "strided", "model.upsample": "transpose"},
+    "stem_strided": {"model.stem": "strided"},
+    "upsample_transpose": {"model.upsample": "transpose"},
     "upsample_shuffle": {"model.upsample": "shuffle"},
     "upsample_nearest": {"model.upsample": "nearest"},
     "commitment_0.05": {"model.quantizer.commitment": 0.05},
@@ -53,13 +55,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "rotation": {"model.quantizer.gradient": "rotation"},
     "cosine": {"model.quantizer.distance": "cosine"},
     "gradient_codebook": {"model.quantizer.kind": "gradient"},
-    "space_to_depth": {},
     "fsq_8x8x8": {"model.quantizer.kind": "fsq", "model.code_dim": 3},
 }
 """Rows of the table: named changes of the preset's settings."""
-
-BUILDERS = {"space_to_depth": space_to_depth.build_vqvae}
-"""Rows that train another model, which the suite does not have."""
 
 FIGURES = ("ssim_foreground", "ssim", "psnr", "usage", "perplexity_foreground", "black_error")
 
@@ -85,11 +83,11 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     for seed in options.seeds:
         run = options.runs / f"{name}_seed{seed}"
         settings = {**base_settings(options), "seed": seed, **CHANGES[name]}
-        summary = train("train-vqvae", run, settings, preset=options.preset, builder=BUILDERS.get(name))
+        summary = train("train-vqvae", run, settings, preset=options.preset)
         validated.append(at_step(run, summary["best"]["step"]))
         seconds.append(summary["seconds"])
         if options.test:
-            tested.append(evaluate(run, options.data, "test", builder=BUILDERS.get(name)))
+            tested.append(evaluate(run, options.data, "test"))
     return {
         "changes": CHANGES[name],
         "seeds": options.seeds,

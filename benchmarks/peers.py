@@ -99,7 +99,7 @@ class LucidrainsPeer(Peer):
 
         self.downsample = config.downsample
         shape = (config.hidden, config.residual_layers, config.residual_hidden, config.downsample, config.code_dim)
-        self.encoder = Encoder(*shape, config.norm)
+        self.encoder = Encoder(*shape, config.norm, config.stem)
         self.decoder = Decoder(*shape, config.norm, config.upsample)
         self.quantizer = VectorQuantize(
             dim=config.code_dim,

@@ -61,9 +61,7 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def train(
-    stage: str, run: Path, settings: Mapping[str, Any], *, preset: str, builder: Callable[..., Any] | None = None
-) -> dict[str, Any]:
+def train(stage: str, run: Path, settings: Mapping[str, Any], *, preset: str) -> dict[str, Any]:
     """Train into ``run``, or go on with it, or leave it as it is if completed; return its summary.
 
     The suite itself says which, and refuses a run of other settings. It would extend one of fewer steps, whose
@@ -72,7 +70,7 @@ def train(
     settings = {"tracking.mode": "disabled", **settings}
     before = planned_steps(run)
     words = ["--fresh"] if before not in (None, settings.get("schedule.steps", before)) else []
-    command(stage, "--preset", preset, "--output-dir", run, *flags(settings), *words, builder=builder)
+    command(stage, "--preset", preset, "--output-dir", run, *flags(settings), *words)
     return dict(json.loads((run / "summary.json").read_text()))
 
 
@@ -89,7 +87,6 @@ def evaluate(
     *,
     pixelcnn: Path | None = None,
     reference_draws: int = 5,
-    builder: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """The metrics.json of a run on a split, made if this was not scored yet; test is looked at once a model."""
     output = run / f"evaluate-{'prior-' if pixelcnn else ''}{split}"
@@ -100,7 +97,7 @@ def evaluate(
         said.unlink(missing_ok=True)
         prior = ["--pixelcnn", pixelcnn, "--reference-draws", reference_draws] if pixelcnn else []
         words = ["--run", run, "--data", data, "--split", split, "--output", output, "--overwrite", *prior]
-        command("evaluate", *words, builder=builder)
+        command("evaluate", *words)
         said.write_text(json.dumps(asked))
     return dict(json.loads(file.read_text()))
 

@@ -21,6 +21,20 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where files run at the same time: all that uses Slurm in one group, for it has one machine; the longest begin."""
+    for item in items:
+        group = "slurm" if item.get_closest_marker("slurm") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=urgency)
+
+
+def urgency(item: pytest.Item) -> int:
+    """What runs first has the lowest."""
+    return 0 if item.get_closest_marker("slurm") else 1 if item.get_closest_marker("slow") else 2
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """Give back the handlers of Ctrl-C and SIGTERM, which a command that is run in this process sets for itself."""

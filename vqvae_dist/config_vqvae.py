@@ -98,8 +98,12 @@ class VQVAEModelConfig:
     norm: Literal["none", "layer"] = "none"
     """Normalisation inside residual blocks: none, or over the channels of each position."""
 
-    upsample: Literal["transpose", "shuffle", "nearest"] = "transpose"
-    """How the decoder doubles its resolution: transposed convolution, pixel shuffle, or nearest + convolution."""
+    stem: Literal["strided", "space_to_depth"] = younger(default="strided")
+    """How the encoder leaves the pixels: by strided convolutions, or by folding blocks of up to 4 x 4 into channels."""
+
+    upsample: Literal["transpose", "shuffle", "nearest", "depth_to_space"] = "transpose"
+    """How the decoder doubles its resolution: transposed convolution, pixel shuffle, or nearest + convolution; or it
+    unfolds channels into blocks of up to 4 x 4 pixels at its end."""
 
     ema: float = 0.0
     """Decay of averaged weights, used for validation and export; 0 uses the weights as they are."""

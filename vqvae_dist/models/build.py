@@ -28,6 +28,7 @@ def build_vqvae(config: VQVAEModelConfig) -> VQVAE:
         codebook_size=config.codebook_size,
         code_dim=config.code_dim,
         norm=config.norm,
+        stem=config.stem,
         upsample=config.upsample,
         quantizer=build_quantizer(config),
     )

@@ -34,6 +34,10 @@ class VQVAEOutput(NamedTuple):
     """(B, S, D) for the codebook's initialisation."""
 
 
+FOLD = 4
+"""Side in pixels of the largest blocks that are folded into channels; what is left to halve, convolutions do."""
+
+
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of each position, so that no slice's background weighs on its head."""
 
@@ -70,16 +74,13 @@ def halvings(downsample: int) -> int:
 
 
 class Encoder(nn.Sequential):
-    """(B, 1, H, W) -> (B, D, H / downsample, W / downsample), by stride-2 convolutions and residual blocks."""
+    """(B, 1, H, W) -> (B, D, H / downsample, W / downsample), by a stem and residual blocks."""
 
-    def __init__(self, hidden: int, layers: int, residual_hidden: int, downsample: int, D: int, norm: str) -> None:
-        widths = [1] + [max(hidden // 2, 1)] * (halvings(downsample) - 1) + [hidden]
-        down: list[nn.Module] = []
-        for width_in, width_out in itertools.pairwise(widths):
-            down += [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1), nn.ReLU()]
+    def __init__(
+        self, hidden: int, layers: int, residual_hidden: int, downsample: int, D: int, norm: str, stem: str
+    ) -> None:
         super().__init__(
-            *down,
-            nn.Conv2d(hidden, hidden, 3, padding=1),
+            *lower_resolution(hidden, downsample, stem),
             *[ResidualBlock(hidden, residual_hidden, norm) for _ in range(layers)],
             nn.ReLU(),
             nn.Conv2d(hidden, D, 1),
@@ -87,20 +88,50 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """(B, D, h, w) -> (B, 1, h * downsample, w * downsample), by residual blocks and doublings."""
+    """(B, D, h, w) -> (B, 1, h * downsample, w * downsample), by residual blocks and upsampling."""
 
     def __init__(
         self, hidden: int, layers: int, residual_hidden: int, downsample: int, D: int, norm: str, upsample: str
     ) -> None:
-        widths = [hidden] + [max(hidden // 2, 1)] * (halvings(downsample) - 1) + [1]
-        up: list[nn.Module] = []
-        for width_in, width_out in itertools.pairwise(widths):
-            up += [nn.ReLU(), double_resolution(width_in, width_out, upsample)]
         super().__init__(
             nn.Conv2d(D, hidden, 3, padding=1),
             *[ResidualBlock(hidden, residual_hidden, norm) for _ in range(layers)],
-            *up,
+            *higher_resolution(hidden, downsample, upsample),
         )
+
+
+def lower_resolution(hidden: int, downsample: int, stem: str) -> list[nn.Module]:
+    """(B, 1, H, W) -> (B, hidden, H / downsample, W / downsample)."""
+    if stem == "space_to_depth":
+        fold = min(FOLD, downsample)
+        first, *further = widths(hidden, downsample // fold)
+        down: list[nn.Module] = [nn.PixelUnshuffle(fold), nn.Conv2d(fold**2, first, 3, padding=1)]
+        for width_in, width_out in itertools.pairwise([first, *further]):
+            down += [nn.ReLU(), nn.Conv2d(width_in, width_out, 4, stride=2, padding=1)]
+        return down
+    down = []
+    for width_in, width_out in itertools.pairwise([1, *widths(hidden, downsample // 2)]):
+        down += [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1), nn.ReLU()]
+    return [*down, nn.Conv2d(hidden, hidden, 3, padding=1)]
+
+
+def higher_resolution(hidden: int, downsample: int, upsample: str) -> list[nn.Module]:
+    """(B, hidden, h, w) -> (B, 1, h * downsample, w * downsample)."""
+    if upsample == "depth_to_space":
+        fold, doubling = min(FOLD, downsample), "transpose"
+        channels = widths(hidden, downsample // fold)
+        last: list[nn.Module] = [nn.ReLU(), nn.Conv2d(channels[0], fold**2, 3, padding=1), nn.PixelShuffle(fold)]
+    else:
+        channels, doubling, last = [1, *widths(hidden, downsample // 2)], upsample, []
+    up: list[nn.Module] = []
+    for width_in, width_out in itertools.pairwise(reversed(channels)):
+        up += [nn.ReLU(), double_resolution(width_in, width_out, doubling)]
+    return up + last
+
+
+def widths(hidden: int, downsample: int) -> list[int]:
+    """Channels at each resolution from ``downsample`` times the code resolution to this itself."""
+    return [max(hidden // 2, 1)] * halvings(downsample) + [hidden]
 
 
 def double_resolution(width_in: int, width_out: int, kind: str) -> nn.Module:
@@ -129,6 +160,7 @@ class VQVAE(nn.Module):
         codebook_size: int = 512,
         code_dim: int = 64,
         norm: str = "none",
+        stem: str = "strided",
         upsample: str = "transpose",
         quantizer: Quantizer | None = None,
     ) -> None:
@@ -136,7 +168,7 @@ class VQVAE(nn.Module):
         self.downsample = downsample
         self.recompute = False
         shape = (hidden, residual_layers, residual_hidden, downsample, code_dim, norm)
-        self.encoder = Encoder(*shape)
+        self.encoder = Encoder(*shape, stem)
         self.quantizer = quantizer or Quantizer(codebook_size, code_dim)
         self.decoder = Decoder(*shape, upsample)
 

@@ -7,7 +7,7 @@ import torch
 
 from vqvae_dist.config import QuantizerConfig, VQVAEModelConfig
 from vqvae_dist.models.build import build_vqvae
-from vqvae_dist.models.vqvae import VQVAE
+from vqvae_dist.models.vqvae import VQVAE, higher_resolution, lower_resolution
 
 
 def make(**options: Any) -> VQVAE:
@@ -21,16 +21,39 @@ def images_of(H: int, W: int, B: int = 2) -> torch.Tensor:
     return torch.rand(B, 1, H, W, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("upsample", ["transpose", "shuffle", "nearest"])
+@pytest.mark.parametrize(
+    ("stem", "upsample"),
+    [("strided", "transpose"), ("strided", "shuffle"), ("strided", "nearest"), ("space_to_depth", "depth_to_space")],
+)
 @pytest.mark.parametrize("downsample", [2, 4, 8])
 @pytest.mark.parametrize("size", [(32, 32), (33, 41), (7, 50)])
-def test_any_size_comes_back_at_its_size(size: tuple[int, int], downsample: int, upsample: str) -> None:
-    model = make(downsample=downsample, upsample=upsample)
+def test_any_size_comes_back_at_its_size(size: tuple[int, int], downsample: int, stem: str, upsample: str) -> None:
+    model = make(downsample=downsample, stem=stem, upsample=upsample)
     output = model(images_of(*size))
     h, w = -(-size[0] // downsample), -(-size[1] // downsample)
     assert output.reconstruction.shape == (2, 1, *size)
     assert output.codes.shape == (2, h, w)
     assert model.grid(size) == (h, w)
+
+
+def test_folding_blocks_of_pixels_keeps_each_pixel_in_its_place() -> None:
+    """Of a stem that only folds and an end that only unfolds, nothing remains."""
+    fold, _ = lower_resolution(8, 4, "space_to_depth")
+    *_, unfold = higher_resolution(8, 4, "depth_to_space")
+    images = images_of(12, 20)
+    assert fold(images).shape == (2, 16, 3, 5)
+    assert torch.equal(unfold(fold(images)), images)
+
+
+def test_folding_computes_at_the_code_resolution_alone() -> None:
+    """Which makes a step cheaper: no convolution sees more cells than there are codes."""
+    model = make(stem="space_to_depth", upsample="depth_to_space")
+    cells = []
+    for part in model.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            part.register_forward_hook(lambda _module, _given, made: cells.append(made.shape[-2:]))
+    model(images_of(32, 32))
+    assert set(cells) == {(8, 8)}
 
 
 def test_padding_is_background_below_and_to_the_right() -> None:
