@@ -13,7 +13,7 @@ DATA   ?=
 RUNS   ?= runs
 LOWEST_MARKS ?= not slow and not slurm
 TESTS_AT_ONCE ?= 2
-PYTEST := -m pytest -n $(TESTS_AT_ONCE) --dist loadgroup --no-loadscope-reorder
+PYTEST := -m pytest -n $(TESTS_AT_ONCE) --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-fast test-lowest coverage lint install install-test clean

@@ -9,30 +9,43 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: resul
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.phantoms import write_codes, write_packed
 from tests.wandb_server import WandbServer
 from tests.wandb_server.client import Client
+
+SLURM = "tests/slurm/"
 
 # A test run that was itself started in the background has Ctrl-C ignored, and its child processes would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where files run at the same time: all that uses Slurm in one group, for it has one machine; the longest begin."""
-    for item in items:
-        group = "slurm" if item.get_closest_marker("slurm") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes longest, so that no process is left alone with it at the end."""
     items.sort(key=urgency)
 
 
 def urgency(item: pytest.Item) -> int:
     """What runs first has the lowest."""
     return 0 if item.get_closest_marker("slurm") else 1 if item.get_closest_marker("slow") else 2
+
+
+class FilesAtOnce(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+    """Files run at the same time, each in one process; those that share this machine's Slurm run as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return SLURM if file.startswith(SLURM) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAtOnce:
+    """What gives pytest-xdist's processes their tests."""
+    return FilesAtOnce(config, log)
 
 
 @pytest.fixture(autouse=True)
