@@ -155,7 +155,13 @@ def provenance_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def rows_before(options: argparse.Namespace) -> dict[str, Any]:
     """Rows that earlier calls wrote, for scripts whose rows are measured a few at a time."""
-    return dict(json.loads(options.output.read_text())["rows"]) if options.output.is_file() else {}
+    if not options.output.is_file():
+        return {}
+    return dict(json.loads(options.output.read_text(), object_hook=_figure)["rows"])
+
+
+def _figure(read: dict[str, Any]) -> dict[str, Any]:
+    return MeanSd(read["values"]) if read.keys() == {"mean", "sd", "values"} else read
 
 
 def save(options: argparse.Namespace, rows: Any) -> None:

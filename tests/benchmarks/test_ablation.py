@@ -39,4 +39,6 @@ def test_rows_are_added_without_repeating_what_exists(
     assert changed["gain"]["values"] == pytest.approx([a - b for a, b in zip(*values, strict=True)])
     assert len(set(values[0])) == 2, "seeds differ"
     assert 0 < changed["test"]["worst"] <= changed["test"]["ssim_foreground"]["mean"]
-    assert "| no_decay |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| no_decay |" in printed
+    assert "{" not in printed, "rows of an earlier call are written as figures too"
