@@ -39,7 +39,7 @@ DECAYS = {True: (0.5,), False: (0.5, 0.99)}
 COMPILED = {True: (True,), False: (True, False)}
 """Of the peer; ours is always tried both ways."""
 BOTH = {"model.residual_layers": 2}
-"""The numbers of layers that the peer is known with; either side arrives sooner than with more."""
+"""On each side, as many as in the comparison of steps: fewer make a step cheaper, for the peer at each resolution."""
 
 
 def rows(options: Options) -> list[Row]:

@@ -1,8 +1,8 @@
 """A VQ-VAE's training step beside MONAI's VQVAE, and beside the same networks without a quantizer.
 
 Both have PAPER's widths and numbers of residual layers. MONAI has these layers at each resolution and halves by strided
-convolutions; ours has them at the lowest alone, where it comes to by folding pixels into channels. That is a third of
-the arithmetic: a row says how much, and one is of ours with strided convolutions.
+convolutions; ours has them at the lowest alone, and folds pixels into channels to come there. That is a fifth of the
+arithmetic: a row says how much, and another is of ours with strided convolutions.
 """
 
 from __future__ import annotations

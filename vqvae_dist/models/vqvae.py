@@ -104,9 +104,9 @@ def lower_resolution(hidden: int, downsample: int, stem: str) -> list[nn.Module]
     """(B, 1, H, W) -> (B, hidden, H / downsample, W / downsample)."""
     if stem == "space_to_depth":
         fold = min(FOLD, downsample)
-        first, *further = widths(hidden, downsample // fold)
-        down: list[nn.Module] = [nn.PixelUnshuffle(fold), nn.Conv2d(fold**2, first, 3, padding=1)]
-        for width_in, width_out in itertools.pairwise([first, *further]):
+        channels = widths(hidden, downsample // fold)
+        down: list[nn.Module] = [nn.PixelUnshuffle(fold), nn.Conv2d(fold**2, channels[0], 3, padding=1)]
+        for width_in, width_out in itertools.pairwise(channels):
             down += [nn.ReLU(), nn.Conv2d(width_in, width_out, 4, stride=2, padding=1)]
         return down
     down = []
