@@ -93,10 +93,11 @@ class Decoder(nn.Sequential):
     def __init__(
         self, hidden: int, layers: int, residual_hidden: int, downsample: int, D: int, norm: str, upsample: str
     ) -> None:
+        up = higher_resolution(hidden, downsample, upsample)  # first, as ever: a seed draws the same weights
         super().__init__(
             nn.Conv2d(D, hidden, 3, padding=1),
             *[ResidualBlock(hidden, residual_hidden, norm) for _ in range(layers)],
-            *higher_resolution(hidden, downsample, upsample),
+            *up,
         )
 
 

@@ -94,6 +94,21 @@ def test_activation_checkpointing_changes_no_gradient(kind: str, gradient: str) 
         assert torch.equal(plain, recomputed)
 
 
+def test_a_seed_draws_weights_in_the_order_it_always_had() -> None:
+    """A training that is made again begins as the first one did: the decoder's upsampling is drawn before its rest."""
+    quantizer = make().quantizer
+    torch.manual_seed(0)
+    model = VQVAE(hidden=8, residual_layers=0, downsample=2, code_dim=4, quantizer=quantizer)
+    torch.manual_seed(0)
+    drawn: list[torch.nn.Module] = [
+        torch.nn.Conv2d(1, 8, 4), torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 4, 1),
+        torch.nn.ConvTranspose2d(8, 1, 4), torch.nn.Conv2d(4, 8, 3),
+    ]  # fmt: skip
+    built = [model.encoder[0], model.encoder[2], model.encoder[-1], model.decoder[-1], model.decoder[0]]
+    for one, other in zip(built, drawn, strict=True):
+        assert torch.equal(one.weight, other.weight)  # type: ignore[arg-type]  # a module's attribute is a tensor or a module
+
+
 def test_residual_blocks_start_from_settings() -> None:
     assert len(make(residual_layers=0).encoder) < len(make(residual_layers=3).encoder)
 
