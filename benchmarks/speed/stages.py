@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from accelerate.state import AcceleratorState
@@ -12,11 +14,15 @@ from data_tools.pack import pack
 from data_tools.phantom import phantom
 from data_tools.settings import PackSettings, PhantomSettings
 from data_tools.slicefile import SliceReader
+from vqvae_dist import allocator
 from vqvae_dist.config import VQVAEConfig
 from vqvae_dist.config_io import Layer, compose, nest, preset_layer
 from vqvae_dist.run_folder import Attempt
 from vqvae_dist.training.session import open_session
 from vqvae_dist.training.vqvae import VQVAEStage
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PAPER = {
     "model.hidden": 128, "model.residual_layers": 2, "model.residual_hidden": 32,
@@ -61,6 +67,16 @@ def warmed(stage: VQVAEStage) -> Any:
     for step in range(first, first + 3):
         stage.train_step(step, batch)
     return batch
+
+
+def with_plain_malloc(work: Callable[P, T], *arguments: P.args, **further: P.kwargs) -> T:
+    """Call ``work`` in a process of its own, which gives freed memory back as any does that is not of the suite."""
+    with multiprocessing.get_context("spawn").Pool(1, _do_not_keep_memory) as pool:
+        return pool.apply(work, arguments, further)
+
+
+def _do_not_keep_memory() -> None:
+    allocator.keep_freed_memory = lambda: None
 
 
 def fast_precision(device: str) -> str:

@@ -14,6 +14,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from data_tools.console import CommandError, UsageError
+from vqvae_dist import allocator
 from vqvae_dist.config import PixelCNNModelConfig, VQVAEModelConfig
 from vqvae_dist.models.build import build_pixelcnn, build_vqvae
 from vqvae_dist.models.prior import Prior
@@ -99,6 +100,7 @@ def read_export(run: Path, *, stage: str) -> tuple[dict[str, Any], dict[str, Ten
 def inference_device() -> torch.device:
     """Give the GPU where there is one, computing float32 as float32, else the CPU."""
     if not torch.cuda.is_available():
+        allocator.keep_freed_memory()
         return torch.device("cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return torch.device("cuda")

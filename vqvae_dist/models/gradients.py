@@ -21,10 +21,11 @@ class StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """``z`` (N, D), ``weight`` (K, D), ``index`` (N,) to codes (N, D) and errors (N,)."""
-        code = F.embedding(index, weight)
-        rows = rows_at_once(z.device)
-        pairs = zip(z.split(rows), code.split(rows), strict=True)
-        errors = torch.cat([(a - b).square_().sum(1) for a, b in pairs])
+        code, errors, rows = torch.empty_like(z), z.new_empty(len(z)), rows_at_once(z.device)
+        parts = zip(z.split(rows), code.split(rows), index.split(rows), errors.split(rows), strict=True)
+        for some, chosen, numbers, error in parts:
+            torch.index_select(weight, 0, numbers, out=chosen)
+            torch.sum((some - chosen).square_(), 1, out=error)
         ctx.save_for_backward(z, code)
         return code, errors
 
@@ -33,7 +34,11 @@ class StraightThrough(torch.autograd.Function):
     def backward(ctx: Any, to_code: Tensor, to_errors: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of z."""
         z, code = ctx.saved_tensors
-        return (z - code).mul_(2.0 * to_errors[:, None]).add_(to_code), None, None
+        gradient, scale, rows = torch.empty_like(z), 2.0 * to_errors[:, None], rows_at_once(z.device)
+        parts = zip(*(tensor.split(rows) for tensor in (z, code, scale, to_code, gradient)), strict=True)
+        for some, chosen, factor, passed, to_z in parts:
+            torch.sub(some, chosen, out=to_z).mul_(factor).add_(passed)
+        return gradient, None, None
 
 
 def straight_through(z: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from data_tools.console import CommandError, UsageError, say, warn
 from data_tools.staging import STAGING
+from vqvae_dist import allocator
 from vqvae_dist.config import ScheduleConfig, TrainConfig
 from vqvae_dist.config_io import flatten
 from vqvae_dist.files import write_sealed
@@ -89,6 +90,7 @@ def open_session(
 ) -> Session:
     """Join the other processes and open ``config.output_dir``; ``work`` is the size from ``training_work``."""
     default_threads()
+    allocator.keep_freed_memory()
     cuda = torch.cuda.is_available()
     state = PartialState(cpu=not cuda, timeout=timedelta(seconds=config.runtime.collective_timeout_s))
     processes: int = state.num_processes

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.vqvae_dist.models.quantizers import brute_force
-from vqvae_dist.models.nearest import CHUNK, first_lowest, nearest
+from vqvae_dist.models import nearest as nearest_module
+from vqvae_dist.models.nearest import CHUNK, first_highest, linear, nearest
 
 
 @pytest.mark.parametrize("offset", [0.0, 2.0, 8.0, 100.0])
@@ -34,10 +35,23 @@ def test_nearest_in_chunks_is_nearest_at_once(monkeypatch: pytest.MonkeyPatch, m
     assert torch.equal(nearest(flat, codebook), whole)
 
 
-def test_first_lowest_is_argmin_whatever_the_numbers_and_whichever_place() -> None:
-    distances = torch.randn(4096, 4096, generator=torch.Generator().manual_seed(0)).mul_(1e3).round_()  # many are equal
-    distances[:100] = torch.tensor([-torch.inf, torch.inf, 0.0, -0.0])[torch.randint(4, (100, 4096))]
-    assert torch.equal(first_lowest(distances.clone()), distances.argmin(1))
+def test_first_highest_is_argmax_whatever_the_numbers_and_whichever_place() -> None:
+    scores = torch.randn(4096, 4096, generator=torch.Generator().manual_seed(0)).mul_(1e3).round_()  # many are equal
+    scores[:100] = torch.tensor([-torch.inf, torch.inf, 0.0, -0.0])[torch.randint(4, (100, 4096))]
+    assert torch.equal(first_highest(scores.clone()), scores.argmax(1))
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by oneDNN", "without its operator"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear_is_as_exact_as_its_numbers(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, known: bool) -> None:
+    if not known:
+        monkeypatch.setattr(nearest_module, "FAST_LINEAR", None)
+    torch.manual_seed(0)
+    z, weight, bias = torch.randn(100, 64, dtype=dtype), torch.randn(32, 64, dtype=dtype), torch.randn(32, dtype=dtype)
+    wanted = z.double() @ weight.double().T + bias.double()
+    found = linear(z, weight, bias)
+    assert found.dtype == dtype
+    assert (found - wanted).abs().max() < 64 * 8 * torch.finfo(dtype).eps  # of sums of 64 products of a few units
 
 
 def test_outputs_that_are_no_numbers_get_a_code_of_the_codebook() -> None:
