@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from benchmarks.__main__ import main, number
 from benchmarks.machine import commit
 from benchmarks.speed import growth
 from benchmarks.speed.row import measured_memory
+from benchmarks.speed.stages import with_plain_malloc
+from tests.page_faults import LARGE, TIMES, faulted_when_kept
 
 KEYS = {"name", "value", "unit", "peer", "peer_value", "ratio", "target", "command", "machine", "commit"}
 
@@ -56,6 +59,11 @@ def test_memory_of_a_block_is_what_it_held_at_a_time() -> None:
             held[::4096] = b"x" * len(held[::4096])
             del held
     assert 0.055e9 < memory.above < 0.09e9
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
+def test_peers_get_their_memory_as_whoever_does_not_use_the_suite() -> None:
+    assert with_plain_malloc(faulted_when_kept) > (TIMES - 1) * LARGE
 
 
 @pytest.mark.slow
