@@ -82,7 +82,7 @@ PRIORS: dict[str, KindOfPrior] = {
     "pixelcnn": KindOfPrior(
         about="two stacks without a blind spot",
         prior="vqvae_dist.models.pixelcnn:PixelCNN",
-        uses=CONVOLUTIONAL | {"attention", "mirror"},
+        uses=CONVOLUTIONAL | {"attention"},
     ),
     "single_stack": KindOfPrior(
         about="one masked stack, a baseline without attention that draws slowly",
@@ -120,9 +120,6 @@ class PixelCNNModelConfig:
     attention: int = 0
     """A causal self-attention block after every so many layers; 0 for none."""
 
-    mirror: int = younger(default=0)
-    """Cells that a cell sees to each side of its mirror image in its row, where slices have like halves; 0 for none."""
-
     dropout: float = 0.0
     """Share of channels dropped in each layer while training."""
 
@@ -145,7 +142,6 @@ class PixelCNNModelConfig:
         good = len(self.dilations) > 0 and min(self.dilations) >= 1
         check(good, "model.dilations", self.dilations, "one or more numbers from 1")
         not_negative("model.attention", self.attention)
-        not_negative("model.mirror", self.mirror)
         below_one("model.dropout", self.dropout)
         below_one("model.ema", self.ema)
 

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from vqvae_dist.models.causal_attention import CausalAttention
 from vqvae_dist.models.conditioning import Condition
-from vqvae_dist.models.mirror import MirrorImage
 from vqvae_dist.models.pixelcnn import GatedLayer, PixelCNN, gated
 
 
@@ -38,7 +37,6 @@ class CachedPixelCNN:
             for i, block in model.attention.items()
             if isinstance(block, CausalAttention)
         }
-        self.mirror = None if model.mirror is None else _MirrorCache(model.mirror)
         self.head = [_matrix(part) for part in model.head if isinstance(part, torch.nn.Conv2d)]
         self.row, self.column = -1, 0
 
@@ -69,8 +67,6 @@ class CachedPixelCNN:
         embedded = self.model.embedding(codes)
         for block in self.blocks.values():
             block.accept(embedded)
-        if self.mirror is not None:
-            self.mirror.accept(self.entry, embedded, self.column)
         self.column += 1
         if self.column < self.grid[1]:
             self.entry[self.column] += embedded
@@ -153,26 +149,6 @@ class _AttentionCache:
         """Let the cell answer later ones, now that its code, as ``embedded`` (B, C), is known."""
         self._store(self.block.answers(self.cell, embedded.unsqueeze(1)), self.seen)
         self.seen += 1
-
-
-class _MirrorCache:
-    """The mirror images of the sampler: a cell tells those opposite, once its code is known."""
-
-    def __init__(self, mirror: MirrorImage) -> None:
-        self.mirror = mirror
-        hidden = mirror.project.out_features
-        # (out, taps, in) -> (in, taps * out): from a cell's code to what each tap of those opposite makes of it
-        self.matrix = mirror.project.weight.view(hidden, mirror.taps, hidden).permute(2, 1, 0).reshape(hidden, -1)
-
-    def accept(self, entry: Tensor, embedded: Tensor, column: int) -> None:
-        """Add to what enters at the cells of this row, ``entry`` (w, B, C), what the code at ``column`` tells them."""
-        w = len(entry)
-        cells = {tap: self.mirror.opposite(column, tap, w) for tap in range(self.mirror.taps)}
-        later = {tap: cell for tap, cell in cells.items() if column < cell < w}
-        if later:
-            told = (embedded @ self.matrix).view(len(embedded), self.mirror.taps, -1)
-            for tap, cell in later.items():
-                entry[cell] += told[:, tap]
 
 
 def _matrix(part: torch.nn.Conv2d) -> tuple[Tensor, Tensor]:

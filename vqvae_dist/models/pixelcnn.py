@@ -18,7 +18,6 @@ from vqvae_dist.config import PixelCNNModelConfig
 from vqvae_dist.counter_random import cell_uniforms
 from vqvae_dist.models.causal_attention import CausalAttention
 from vqvae_dist.models.conditioning import Condition, ConditionGates, Coordinates
-from vqvae_dist.models.mirror import MirrorImage
 from vqvae_dist.models.prior import CellSampler, Prior
 
 
@@ -81,7 +80,6 @@ class PixelCNN(Prior):
         dropout: float,  # share of channels dropped; the training makes the masks
         condition_position: bool,
         classes: int,  # 0 = not conditioned on class
-        mirror: int = 0,  # cells that a cell sees to each side of its mirror image; 0 = none
         condition_coordinates: bool = True,
         condition_flipped: bool = True,
     ) -> None:
@@ -91,7 +89,6 @@ class PixelCNN(Prior):
         self.codebook_size, self.hidden, self.dropout = codebook_size, hidden, dropout
         self.embedding = nn.Embedding(codebook_size, hidden)
         self.coordinates = Coordinates(hidden) if condition_coordinates else None
-        self.mirror = MirrorImage(hidden, mirror) if mirror else None
         gates = self.gates_per_channel * hidden
         self.gates = nn.Parameter(torch.zeros(layers * gates))  # one row, as biases are: no weight decay
         self.condition_gates = (
@@ -123,7 +120,6 @@ class PixelCNN(Prior):
             dilations=config.dilations,
             attention=config.attention,
             dropout=config.dropout,
-            mirror=config.mirror,
             condition_position=config.condition_position,
             condition_coordinates=config.condition_coordinates,
             classes=classes if config.condition_class else 0,
@@ -144,8 +140,6 @@ class PixelCNN(Prior):
         if self.coordinates is not None:
             places = self.coordinates(*codes.shape[1:])
             v, h = v + places, h + places
-        if self.mirror is not None:
-            h = h + self.mirror(embedded)
         gates = self.gate_biases(condition)
         for i, layer in enumerate(self.layers):
             kept = None if dropout_masks is None else dropout_masks[:, i, :, None, None].to(h.dtype)

@@ -47,7 +47,7 @@ class SingleStack(PixelCNN):
     gates_per_channel = 2
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "attention": 0, "mirror": 0})
+        super().__init__(**{**options, "attention": 0})
 
     def layer(self, *, kernel: int, dilation: int) -> nn.Module:
         """Give an untrained layer of the one stack."""

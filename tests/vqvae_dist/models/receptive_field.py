@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqvae_dist.models.mirror import MirrorImage
 from vqvae_dist.models.pixelcnn import GatedLayer, PixelCNN
 
 
@@ -29,18 +28,7 @@ def receptive_field(model: PixelCNN, grid: tuple[int, int], cell: tuple[int, int
         horizontal = _union([_moved(horizontal, 0, left) for left in steps])
         sides = range(-layer.margin, layer.margin + 1, layer.dilation)
         vertical = _union([_moved(above, up, side) for up in steps for side in sides])
-    return _moved(horizontal, 0, 1) | _moved(vertical, 1, 0) | _opposite(horizontal, model.mirror)
-
-
-def _opposite(cells: Tensor, mirror: MirrorImage | None) -> Tensor:
-    """The cells around the mirror images of ``cells`` that come before them."""
-    seen, w = torch.zeros_like(cells), cells.shape[1]
-    reach = -1 if mirror is None else mirror.reach
-    for row, column in cells.nonzero().tolist():
-        for image in range(w - 1 - column - reach, w - column + reach):
-            if 0 <= image < column:
-                seen[row, image] = True
-    return seen
+    return _moved(horizontal, 0, 1) | _moved(vertical, 1, 0)
 
 
 def _moved(cells: Tensor, up: int, left: int) -> Tensor:

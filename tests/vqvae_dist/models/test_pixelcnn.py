@@ -24,8 +24,6 @@ SHAPES: list[dict[str, Any]] = [
     {"kernel": 3, "layers": 2, "dilations": (2,), "attention": 0},
     {"kernel": 3, "layers": 4, "dilations": (1, 2), "attention": 2},
     {"kernel": 5, "layers": 3, "dilations": (1, 2, 4), "attention": 1},
-    {"kernel": 3, "layers": 2, "dilations": (1,), "attention": 0, "mirror": 1},
-    {"kernel": 3, "layers": 1, "dilations": (1,), "attention": 0, "mirror": 12},
 ]
 
 
@@ -83,7 +81,7 @@ def test_logits_see_the_whole_past_within_reach_and_nothing_else(shape: dict[str
 def shipped_shapes() -> dict[str, dict[str, Any]]:
     """The shape of the prior in every preset that has one."""
     models = {name: preset_layer(name).values["model"] for name in preset_names()}
-    names = ("kernel", "layers", "dilations", "attention", "mirror")
+    names = ("kernel", "layers", "dilations", "attention")
     return {
         preset: {name: model.get(name, getattr(PixelCNNModelConfig(), name)) for name in names}
         for preset, model in models.items()

@@ -22,8 +22,6 @@ SHAPES: list[dict[str, Any]] = [
     {"kernel": 7, "layers": 2, "dilations": (1,), "attention": 0},
     {"kernel": 3, "layers": 4, "dilations": (1, 2), "attention": 2},
     {"kernel": 3, "layers": 2, "dilations": (1,), "attention": 1, "condition_coordinates": False},
-    {"kernel": 3, "layers": 2, "dilations": (1,), "attention": 0, "mirror": 1},
-    {"kernel": 3, "layers": 2, "dilations": (1, 2), "attention": 2, "mirror": 12},
     {"kernel": 3, "layers": 2, "dilations": (1,), "attention": 0, "condition_position": False,
      "condition_coordinates": False, "condition_flipped": False, "classes": 0},
 ]  # fmt: skip
