@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -71,11 +72,12 @@ def warmed(stage: VQVAEStage) -> Any:
 
 def with_plain_malloc(work: Callable[P, T], *arguments: P.args, **further: P.kwargs) -> T:
     """Call ``work`` in a process of its own, which gives freed memory back as any does that is not of the suite."""
-    with multiprocessing.get_context("spawn").Pool(1, _do_not_keep_memory) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, _prepare_peer) as pool:
         return pool.apply(work, arguments, further)
 
 
-def _do_not_keep_memory() -> None:
+def _prepare_peer() -> None:
+    os.dup2(2, 1)  # as in the process that measures, whose stdout is its result
     allocator.keep_freed_memory = lambda: None
 
 

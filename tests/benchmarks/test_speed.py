@@ -62,8 +62,10 @@ def test_memory_of_a_block_is_what_it_held_at_a_time() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
-def test_peers_get_their_memory_as_whoever_does_not_use_the_suite() -> None:
+def test_peers_get_their_memory_as_whoever_does_not_use_the_suite(capfd: pytest.CaptureFixture[str]) -> None:
     assert with_plain_malloc(faulted_when_kept) > (TIMES - 1) * LARGE
+    with_plain_malloc(print, "progress")
+    assert capfd.readouterr().out == "", "stdout is for the rows"
 
 
 @pytest.mark.slow
