@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -72,8 +73,9 @@ def warmed(stage: VQVAEStage) -> Any:
 
 def with_plain_malloc(work: Callable[P, T], *arguments: P.args, **further: P.kwargs) -> T:
     """Call ``work`` in a process of its own, which gives freed memory back as any does that is not of the suite."""
-    with multiprocessing.get_context("spawn").Pool(1, _prepare_peer) as pool:
-        return pool.apply(work, arguments, further)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare_peer) as pool:  # its process may start others
+        return pool.submit(work, *arguments, **further).result()
 
 
 def _prepare_peer() -> None:

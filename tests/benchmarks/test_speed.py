@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -61,9 +62,15 @@ def test_memory_of_a_block_is_what_it_held_at_a_time() -> None:
     assert 0.055e9 < memory.above < 0.09e9
 
 
+def is_daemon() -> bool:
+    """Whether this process may start none."""
+    return multiprocessing.current_process().daemon
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
 def test_peers_get_their_memory_as_whoever_does_not_use_the_suite(capfd: pytest.CaptureFixture[str]) -> None:
     assert with_plain_malloc(faulted_when_kept) > (TIMES - 1) * LARGE
+    assert not with_plain_malloc(is_daemon), "packing starts processes"
     with_plain_malloc(print, "progress")
     assert capfd.readouterr().out == "", "stdout is for the rows"
 
