@@ -3,8 +3,8 @@
 Both have PAPER's widths and numbers of residual layers. MONAI has these layers at each resolution and halves by strided
 convolutions; ours has them at the lowest alone, and folds pixels into channels to come there. That is a fifth of the
 arithmetic: a row says how much, and another is of ours with strided convolutions. The rows of MONAI's defaults are
-measured with the C library as it is for whoever does not use the suite; in those of equal precision and compilation, and
-beside the networks alone, freed memory is kept on both sides.
+measured with the C library as it is for whoever does not use the suite; in those of equal precision and compilation,
+and beside the networks alone, freed memory is kept on both sides.
 """
 
 from __future__ import annotations
