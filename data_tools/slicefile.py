@@ -1,6 +1,6 @@
 """Reading a packed-slices file: ``SliceReader``.
 
-Imports numpy and h5py only, so that whatever trains can read slices without what packs them.
+Imports numpy, h5py and xxhash only, so that whatever trains can read slices without what packs them.
 """
 
 from __future__ import annotations

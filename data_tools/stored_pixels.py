@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
 
-from data_tools.checksum import word_checksum
 from data_tools.slice_format import CHECKSUM_BYTES, SliceGroup
 
 
@@ -40,11 +40,11 @@ class StoredPixels:
             # HDF5's checksum takes 0000 for FFFF: it counts modulo 65535.
             if hashlib.sha256(pixels.data).digest() != self._hashes[row].tobytes():
                 raise ValueError("its pixels are not those that were packed")
-            self._checksums[row] = word_checksum(pixels)
+            self._checksums[row] = xxh3_64_intdigest(pixels.data)
             self._was_read[row] = True
             return pixels
         pixels = self.dataset[row] if self._descriptor is None else self._read_direct(self._descriptor, row)
-        if word_checksum(pixels) != int(self._checksums[row]):
+        if xxh3_64_intdigest(pixels.data) != int(self._checksums[row]):
             raise ValueError("its pixels changed since this process read them first")
         return pixels
 
