@@ -79,24 +79,24 @@ class TrainingSlices:
         places, chosen = plan.positions[mine], rows[plan.rows[mine]].tolist()
         images = self._images(group, chosen, places)
         return SliceBatch(
-            images[:, None],
+            torch.from_numpy(images[:, None]),
             torch.from_numpy(keys(self.seed, KEY_STREAM, places)),
             [f"{group.name}:{row}" for row in chosen],
         )
 
-    def _images(self, group: SliceGroup, rows: list[int], places: npt.NDArray[np.int64]) -> Tensor:
-        """Slices (b, H, W), or crops of them, scaled."""
-        stored = self.memory.get(group.name, {})
+    def _images(self, group: SliceGroup, rows: list[int], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Slices (b, H, W), or windows of them, scaled."""
+        index, stored = self.reader.index(group.name), self.memory.get(group.name, {})
         sides = (min(side, self.config.crop or side) for side in (group.height, group.width))
-        raw = np.empty((len(rows), *sides), group.dtype)
+        images = np.empty((len(rows), *sides), np.float32)
         corners = uniforms(self.seed, CROP_STREAM, np.stack([2 * places, 2 * places + 1], axis=1))
         flipped = uniforms(self.seed, FLIP_STREAM, places) < (0.5 if self.config.augment == "flip" else 0.0)
         for number, row in enumerate(rows):
-            pixels = stored[row] if stored else self.reader.read(group.name, row)
+            raw = stored[row] if stored else self.reader.read(group.name, row)
             if self.config.crop:
-                pixels = self._crop(group.name, row, pixels, *corners[number])
-            raw[number] = pixels[:, ::-1] if flipped[number] else pixels
-        return unit_images(raw, self.reader.index(group.name).window[rows])
+                raw = self._crop(group.name, row, raw, *corners[number])
+            scale_to_unit(raw[:, ::-1] if flipped[number] else raw, index.window[row], out=images[number])
+        return images
 
     def _crop(self, group: str, row: int, image: npt.NDArray[Any], u: float, v: float) -> npt.NDArray[Any]:
         """A window of ``crop`` stored pixels inside the head's box, or around it where the box is smaller."""
@@ -108,16 +108,6 @@ class TrainingSlices:
         top = _window(box[0], box[1], image.shape[0], self.config.crop, u)
         left = _window(box[2], box[3], image.shape[1], self.config.crop, v)
         return image[top : top + self.config.crop, left : left + self.config.crop]
-
-
-def unit_images(raw: npt.NDArray[Any], windows: npt.NDArray[np.float64]) -> Tensor:
-    """Scale stored values (b, H, W) to float32 in [0, 1], each slice by its window: ``scale_to_unit`` of a batch."""
-    if raw.dtype == np.uint8 and (windows == (0, 255)).all():  # torch divides on all cores, to the same values
-        return torch.from_numpy(raw).float().div_(255)
-    images = np.empty(raw.shape, np.float32)
-    for image, pixels, window in zip(images, raw, windows, strict=True):
-        scale_to_unit(pixels, window, out=image)
-    return torch.from_numpy(images)
 
 
 def head_box(image: npt.NDArray[np.float32], noisy_air: bool) -> tuple[int, int, int, int]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from data_tools.console import UsageError
-from data_tools.slicefile import SliceReader, scale_to_unit
+from data_tools.slicefile import SliceReader
 from tests.phantoms import write_packed
 from vqvae_dist.config import DataConfig
-from vqvae_dist.data.slices import SliceBatch, TrainingSlices, head_box, split_batches, unit_images
+from vqvae_dist.data.slices import SliceBatch, TrainingSlices, head_box, split_batches
 
 BATCH = 8
 
@@ -112,18 +112,6 @@ def test_flip_mirrors_about_half_of_the_slices(packed: Path) -> None:
             assert torch.equal(b, a) or torch.equal(b, a.flip(-1))
             mirrored += int(torch.equal(b, a.flip(-1)))
     assert 55 < mirrored < 105
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-@pytest.mark.parametrize("windows", [((0, 255), (0, 255)), ((0, 255), (255, 0)), ((-3, 90), (40, 40))])
-def test_a_batch_is_scaled_as_its_slices_are(dtype: str, windows: tuple[tuple[int, int], ...]) -> None:
-    raw = np.arange(512).reshape(2, 16, 16).astype(dtype)
-    if dtype == "float32":
-        raw[0, 3, 4] = np.nan
-    each = [scale_to_unit(pixels, window) for pixels, window in zip(raw, windows, strict=True)]
-    found = unit_images(raw, np.array(windows, np.float64))
-    assert found.dtype == torch.float32
-    assert np.array_equal(found.numpy(), np.stack(each))
 
 
 def test_black_slice_is_cropped_anywhere() -> None:
