@@ -55,7 +55,8 @@ def main() -> None:
 def measure(name: str, mri: Path, runs: Path, steps: int, pictures: Path) -> dict[str, Any]:
     """Pack, train (or take the other source's model), evaluate and picture one source."""
     packed, split = runs / f"{name}.h5", SOURCES.get(name, "all")
-    run = runs / (CROSS_SCANNER[1] if name == CROSS_SCANNER[0] else name)
+    sources = [CROSS_SCANNER[1], name] if name == CROSS_SCANNER[0] else [name]
+    run = runs / sources[0]
     call("data_tools", "pack", mri / name, "--output", packed, "--overwrite")
     call("data_tools", "verify", packed)
     training = [
@@ -78,7 +79,7 @@ def measure(name: str, mri: Path, runs: Path, steps: int, pictures: Path) -> dic
         "metrics": {key: metrics[key] for key in kept},
         "trained_on": run.name,
         "training": {key: summary[key] for key in ("steps", "seconds", "slices_per_second", "precision", "compile")},
-        **provenance("python -m vqvae_dist " + " ".join(str(word) for word in training)),
+        **provenance(f"python -m benchmarks.datasets --mri MRI --steps {steps} --only {' '.join(sources)}"),
     }
 
 
