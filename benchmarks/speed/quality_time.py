@@ -57,6 +57,9 @@ class Way(NamedTuple):
     decay: float
     compiled: bool
 
+    def __str__(self) -> str:
+        return f"{'compiled' if self.compiled else 'uncompiled'}, decay {self.decay:g}"
+
 
 def rows(options: Options) -> list[Row]:
     """A row for each threshold, and one with the suite's memory for the peer too; needs real slices."""
@@ -69,23 +72,24 @@ def rows(options: Options) -> list[Row]:
     limit = PATIENCE * max(ours.values())
     ways = [Way(*chosen) for chosen in product(DECAYS[quick], COMPILED[quick])]
     peers = {way: with_plain_malloc(peer_reached, options, way, limit) for way in ways}
-    found = beside(ours, peers.values(), f"MONAI VQVAE, {precision_name(options)}")
+    name = f"MONAI VQVAE, {precision_name(options)}"
+    found = beside(ours, peers, name)
     best = min(peers, key=lambda way: (-len(peers[way].arrived), max(peers[way].arrived.values(), default=limit)))
     again = peer_reached(replace(options, work=options.work / "kept"), best, limit)
-    return found + beside(ours, [again], f"MONAI VQVAE, {precision_name(options)}, freed memory kept")
+    return found + beside(ours, {best: again}, f"{name}, freed memory kept")
 
 
-def beside(ours: dict[float, float], peers: Iterable[PeerReached], name: str) -> list[Row]:
-    """A row for each threshold."""
-    tried = list(peers)
-    best, waited = max(peer.best for peer in tried), max(peer.seconds for peer in tried)
-    arrived = earliest(peer.arrived for peer in tried)
+def beside(ours: dict[float, float], peers: dict[Way, PeerReached], name: str) -> list[Row]:
+    """A row for each threshold, with the peer's way that was there first."""
+    best, waited = max(peer.best for peer in peers.values()), max(peer.seconds for peer in peers.values())
     found = []
-    for threshold in ours:
-        there = arrived.get(threshold, waited)
-        peer = name + ("" if threshold in arrived else f": at {best:.3f} when it was stopped")
+    for threshold, seconds in ours.items():
+        arrived = {way: peer.arrived[threshold] for way, peer in peers.items() if threshold in peer.arrived}
+        first = min(arrived, key=lambda way: arrived[way], default=None)
+        there = waited if first is None else arrived[first]
+        peer = f"{name}: at {best:.3f} when it was stopped" if first is None else f"{name}, {first}"
         what = f"time to foreground SSIM {threshold:.2f} (validate)"
-        found.append(Row(what, ours[threshold], "s", peer, there, there / ours[threshold], ">= 5"))
+        found.append(Row(what, seconds, "s", peer, there, there / seconds, ">= 5"))
     return found
 
 

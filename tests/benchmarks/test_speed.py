@@ -12,6 +12,7 @@ import pytest
 from benchmarks.__main__ import main, number
 from benchmarks.machine import commit
 from benchmarks.speed import growth
+from benchmarks.speed.quality_time import PeerReached, Way, beside
 from benchmarks.speed.row import measured_memory
 from benchmarks.speed.stages import with_plain_malloc
 from tests.page_faults import LARGE, TIMES, faulted_when_kept
@@ -51,6 +52,19 @@ def test_unknown_measurements_are_refused(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         main(["--only", "sampler"])
     assert "--only sampler: one of vqvae_step" in capsys.readouterr().err
+
+
+def test_the_way_that_was_there_first_stands_beside_ours() -> None:
+    peers = {
+        Way(0.5, compiled=True): PeerReached(0.91, 50.0, {0.86: 20.0, 0.9: 40.0}),
+        Way(0.99, compiled=False): PeerReached(0.9, 60.0, {0.86: 30.0, 0.9: 25.0}),
+    }
+    rows = beside({0.86: 2.0, 0.9: 5.0, 0.92: 6.0}, peers, "peer")
+    assert [(row.peer, row.peer_value, row.ratio) for row in rows] == [
+        ("peer, compiled, decay 0.5", 20.0, 10.0),
+        ("peer, uncompiled, decay 0.99", 25.0, 5.0),
+        ("peer: at 0.910 when it was stopped", 60.0, 10.0),
+    ]
 
 
 def test_memory_of_a_block_is_what_it_held_at_a_time() -> None:
