@@ -2,11 +2,11 @@
 
 Both train on the same crops with the same loss, optimizer, learning rate and warm-up, with the same widths and numbers
 of layers, in the precision that is fast on this machine; validation stops the clock. Steps of 2 crops of 96 pixels are
-good for either: with 8 of 160 ours is there after 13, 22 and 35 s, and the peer after 55, 96 and 136. Averaged
-weights are scored on both sides. Each side is trained compiled and uncompiled, the peer with each of DECAYS of its
-codebook (quick: compiled, its default decay), and the earliest arrival at each threshold counts. A training of the peer
-gets PATIENCE times what ours took to the last threshold, and is given up sooner when STALE of that passed without a
-better score. Where none has arrived by then the ratio is a lower bound, and the row says how far the best one came.
+good for either, and averaged weights are scored on both sides. Each side is trained compiled and uncompiled, the peer
+with each of DECAYS of its codebook (quick: compiled, its default decay), and the earliest arrival at each threshold
+counts. A training of the peer gets PATIENCE times what ours took to the last threshold, and is given up sooner when
+STALE of that passed without a better score. Where none has arrived by then the ratio is a lower bound, and the row says
+how far the best one came.
 
 The peer is trained with the C library as it is for whoever does not use the suite; further rows are of the way that was
 best, trained again with freed memory kept, as the suite's own trainings keep it.
@@ -35,9 +35,8 @@ from vqvae_dist.training.vqvae_validation import scoring
 
 THRESHOLDS = {True: (0.86,), False: (0.86, 0.90, 0.92)}
 """By whether the benchmark is quick."""
-BATCH = 2
 STEPS = 4000
-"""That ours is given for the last threshold."""
+"""What ours is given for the last threshold."""
 EVERY = 100
 """Steps between validations."""
 PATIENCE = 8.0
@@ -47,7 +46,7 @@ DECAYS = {True: (0.5,), False: (0.5, 0.99)}
 """Of the peer's codebook: its default, and ours."""
 COMPILED = {True: (True,), False: (True, False)}
 """Of the peer; ours is always tried both ways."""
-BOTH = {"model.residual_layers": 2, "model.ema": 0.98, "data.crop": 96, "schedule.batch_size": BATCH}
+BOTH = {"model.residual_layers": 2, "model.ema": 0.98, "data.crop": 96, "schedule.batch_size": 2}
 """As many layers as in the comparison of steps: fewer make a step cheaper, for the peer at each resolution."""
 
 
@@ -68,7 +67,7 @@ def rows(options: Options) -> list[Row]:
     quick, data = options.quick, options.data
     ours = earliest(reached(options, data, compiled=compiled) for compiled in (True, False))
     if not ours:
-        raise RuntimeError(f"no foreground SSIM of {min(THRESHOLDS[quick])} in {STEPS} steps")
+        raise RuntimeError(f"no foreground SSIM of {min(THRESHOLDS[quick])} in {STEPS} steps on these slices")
     limit = PATIENCE * max(ours.values())
     ways = [Way(*chosen) for chosen in product(DECAYS[quick], COMPILED[quick])]
     peers = {way: with_plain_malloc(peer_reached, options, way, limit) for way in ways}
