@@ -165,7 +165,7 @@ def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
     CommandError where compiling was asked for and nothing can be compiled, and where a stop ended the trial.
     """
     compiled, why = False, "uncompiled, as asked"
-    if config.compile == "auto" and work <= compiling_repays(config):
+    if config.compile == "auto" and work <= compiling_repays():
         why = "uncompiled: too short to win back the time of compiling"
     elif config.compile != "off":
         compiled = compiler_works()
@@ -176,21 +176,20 @@ def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
         raise CommandError(
             "precision.compile on: no compiler works here; install a C++ compiler (g++), or give off or auto"
         )
-    mixed = config.mixed if config.mixed != "auto" else _fast_precision(compiled=compiled)
+    mixed = config.mixed if config.mixed != "auto" else "bf16" if has_bf16() else "no"
     return Precision(mixed, compiled, why)
 
 
-def _fast_precision(*, compiled: bool) -> str:
-    """Bfloat16 where it is fast: uncompiled, its convolutions are slower than float32's on CPU."""
+def has_bf16() -> bool:
+    """Whether bfloat16 is fast here: a GPU that has it, or without one a CPU that multiplies it in hardware."""
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if compiled and cpu_has_bf16() else "no"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return cpu_has_bf16()
 
 
-def compiling_repays(config: PrecisionConfig) -> float:
-    """Work above which compiling (about 40 s) is won back, measured on two CPU cores: by far more with bfloat16."""
-    fast = config.mixed in ("auto", "bf16") and (torch.cuda.is_available() or cpu_has_bf16())
-    return 5e11 if fast else 2e12
+def compiling_repays() -> float:
+    """Work above which compiling (about 40 s) may be won back; ten times as much on a CPU, where it gains little."""
+    return 5e11 if torch.cuda.is_available() else 5e12
 
 
 def training_work(steps: int, batch_size: int, pixels: int, hidden: int) -> float:

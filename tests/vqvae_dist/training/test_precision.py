@@ -22,17 +22,13 @@ SHORT, LONG = 1.0, 1e15
 @pytest.mark.parametrize(
     ("compile", "work", "compiler", "bf16", "expected"),
     [
-        ("auto", SHORT, True, True, "computes in float32, uncompiled: too short to win back the time of compiling"),
+        ("auto", SHORT, True, True, "computes in bf16, uncompiled: too short to win back the time of compiling"),
+        ("auto", SHORT, True, False, "computes in float32, uncompiled: too short to win back the time of compiling"),
         ("auto", LONG, True, True, "computes in bf16, compiled"),
         ("auto", LONG, True, False, "computes in float32, compiled"),
-        (
-            "auto",
-            LONG,
-            False,
-            True,
-            "computes in float32, uncompiled: no compiler works here (a C++ compiler is needed",
-        ),
-        ("off", LONG, True, True, "computes in float32, uncompiled, as asked"),
+        ("auto", LONG, False, True, "computes in bf16, uncompiled: no compiler works here (a C++ compiler is needed"),
+        ("off", LONG, True, True, "computes in bf16, uncompiled, as asked"),
+        ("off", LONG, True, False, "computes in float32, uncompiled, as asked"),
         ("on", SHORT, True, True, "computes in bf16, compiled"),
     ],
 )
