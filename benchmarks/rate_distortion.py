@@ -1,6 +1,7 @@
 """Quality against coded rate: our VQ-VAE, public quantizers trained alike, and image codecs.
 
     python -m benchmarks.rate_distortion --data brain.h5 [--series NAME ...] [--steps 4000] [--prior-steps 4000]
+        [--prior-set KEY=JSON ...]
 
 Ours over a grid of codebook sizes and downsamplings; peers (see benchmarks/peers.py; MONAI's need ``pip install
 monai``) over some sizes; AVIF, WebP and JPEG 2000 over their quality settings, container bytes left out. The rate of
@@ -20,7 +21,18 @@ from benchmarks.bd_rate import Curve, bd_rate, quality_at
 from benchmarks.codecs import CODECS, points
 from benchmarks.peers import PEERS, trained_peer
 from benchmarks.prior import charge, prior_bits
-from benchmarks.suite import base_settings, command, evaluate, markdown, parser, provenance_of, rows_before, save, train
+from benchmarks.suite import (
+    base_settings,
+    command,
+    evaluate,
+    markdown,
+    parser,
+    provenance_of,
+    rows_before,
+    save,
+    setting,
+    train,
+)
 from data_tools.console import warn
 from data_tools.slicefile import SliceReader
 from vqvae_dist.config import VQVAEConfig
@@ -47,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--peer-sizes", type=int, nargs="+", default=[64, 512, 4096])
     made.add_argument("--peer-downsample", type=int, nargs="+", default=[4])
     made.add_argument("--prior-steps", type=int, default=0, help="of a prior for each point; 0: no prior_bpp")
+    made.add_argument("--prior-set", nargs="*", default=[], metavar="KEY=JSON", type=setting)
     made.add_argument("--no-bf16", action="store_true", help="peers in float32")
     made.add_argument("--no-compile", action="store_true", help="peers uncompiled")
     options = made.parse_args(arguments)
@@ -127,7 +140,8 @@ def prior_bpp(options: argparse.Namespace, codes: Path, metrics: dict[str, Any])
     if not options.prior_steps:
         return None
     run, reader = codes.parent / "prior", CodesReader(codes)
-    train("train-pixelcnn", run, {"data.path": codes, "schedule.steps": options.prior_steps}, preset="pixelcnn")
+    settings = {"data.path": codes, "schedule.steps": options.prior_steps, **dict(options.prior_set)}
+    train("train-pixelcnn", run, settings, preset="pixelcnn")
     pixels = sum(
         group.size[0] * group.size[1] * len(reader.rows(group.name, SPLIT, views=False)) for group in reader.groups
     )

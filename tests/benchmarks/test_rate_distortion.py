@@ -91,7 +91,10 @@ def test_series_are_measured_alike_and_kept(heads: Path, tmp_path: Path, capsys:
     words = ["--data", heads, "--runs", tmp_path / "runs", "--output", output, "--steps", 60]
     words += ["--sizes", 8, 32, "--downsample", 4, "--peer-sizes", 16, "--no-bf16", "--no-compile"]
     tiny = [*TINY, "schedule.validate_every=60"]
-    rate_distortion.main([*map(str, words), "--prior-steps", "10", "--series", "ours", "lucidrains_decay.8", *tiny])
+    prior = ["--prior-steps", "10", "--prior-set", "model.layers=2", "model.hidden=8"]
+    rate_distortion.main([*map(str, words), *prior, "--series", "ours", "lucidrains_decay.8", *tiny])
+    trained = json.loads((tmp_path / "runs/ours_f4_K8/prior/config.json").read_text())["settings"]
+    assert (trained["model"]["layers"], trained["schedule"]["steps"]) == (2, 10)
     first = json.loads(output.read_text())["rows"]
     assert [(p["K"], p["downsample"]) for p in first["ours"]["points"]] == [(8, 4), (32, 4)]
     for p in [*first["ours"]["points"], *first["lucidrains_decay.8"]["points"]]:

@@ -183,7 +183,7 @@ def resolve_precision(config: PrecisionConfig, work: float) -> Precision:
 def has_bf16() -> bool:
     """Whether bfloat16 is fast here: a GPU that has it, or without one a CPU that multiplies it in hardware."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return cpu_has_bf16()
 
 
