@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT
-from benchmarks.suite import markdown, parser, save
+from benchmarks.suite import markdown, parser, save, save_figure
 from jobs.setting_text import value_text
 
 SWEEP = ROOT / "docs" / "sweeps" / "by_hand.toml"
@@ -112,10 +112,7 @@ def draw(rows: list[dict[str, Any]], runs: Path, target: Path) -> None:
     for row in rows:
         points = [(at["global_step"], at["train/loss"]) for at in metrics(runs / row["run_id"]) if "train/loss" in at]
         axes.plot(*zip(*points, strict=True), label=row["run_id"].rpartition("_")[0], linewidth=1)
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120, metadata={"Software": None})
+    save_figure(figure, target)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from benchmarks.suite import (
     provenance_of,
     rows_before,
     save,
+    save_figure,
     setting,
     train,
 )
@@ -231,10 +232,7 @@ def draw(rows: dict[str, Any], target: Path) -> None:
             label = f"{name}, downsample {factor}" if factor else name
             axes.plot(*zip(*line, strict=True), marker="o", markersize=3, label=label)
     axes.set_xlim(left=0.01)  # a series that collapsed costs nothing
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=120, metadata={"Software": None})
+    save_figure(figure, target)
 
 
 if __name__ == "__main__":

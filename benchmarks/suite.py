@@ -119,6 +119,15 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "".join("| " + " | ".join("–" if cell is None else str(cell) for cell in line) + " |\n" for line in lines)
 
 
+def save_figure(figure: Any, target: Path) -> None:
+    """Write a matplotlib figure of curves, with legend and grid."""
+    (axes,) = figure.axes
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=120, metadata={"Software": None})
+
+
 def parser(about: str | None, *, name: str, steps: int) -> argparse.ArgumentParser:
     """The flags that all these scripts take."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
