@@ -104,14 +104,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], runs: Path, target: Path) -> None:
-    """The members' training losses."""
+    """The members' training losses: a colour for each learning rate, a kind of line for each set of milestones."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="training loss", yscale="log")
+    rates, falls = sorted({row["lr"] for row in rows}), sorted({tuple(row["milestones"]) for row in rows})
     for row in rows:
         points = [(at["global_step"], at["train/loss"]) for at in metrics(runs / row["run_id"]) if "train/loss" in at]
-        axes.plot(*zip(*points, strict=True), label=row["run_id"].rpartition("_")[0], linewidth=1)
+        style = ("-", "--", ":", "-.")[falls.index(tuple(row["milestones"])) % 4]
+        label = row["run_id"].rpartition("_")[0]
+        axes.plot(*zip(*points, strict=True), style, color=f"C{rates.index(row['lr'])}", label=label, linewidth=1)
     save_figure(figure, target)
 
 
