@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablation import at_step
 from benchmarks.machine import ROOT
 from benchmarks.suite import markdown, parser, save, save_figure
 from jobs.setting_text import value_text
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--further-lr", type=float, nargs="*", default=[2e-3])
     options = made.parse_args(arguments)
     sweep = tomllib.loads(SWEEP.read_text())
+    sweep["name"] += f"-{options.steps}"  # members of another length are another sweep
     sweep["base"] = options.preset
     sweep["set"] |= {"data.path": str(options.data.resolve()), "schedule.steps": options.steps, **dict(options.set)}
     sweep["grid"]["optim.lr"] += options.further_lr
@@ -74,16 +76,14 @@ def member(run: Path) -> dict[str, Any]:
     """Settings and best validation of a member."""
     settings = json.loads((run / "config.json").read_text())["settings"]["optim"]
     summary = json.loads((run / "summary.json").read_text())
-    scores = next(
-        row for row in metrics(run) if row["global_step"] == summary["best"]["step"] and "validate/ssim" in row
-    )
+    scores = at_step(run, summary["best"]["step"])
     return {
         "run_id": run.name,
         "lr": settings["lr"],
         "milestones": settings["milestones"],
         "best_step": summary["best"]["step"],
         "seconds": summary["seconds"],
-        **{name: scores[f"validate/{name}"] for name in FIGURES},
+        **{name: scores[name] for name in FIGURES},
     }
 
 
