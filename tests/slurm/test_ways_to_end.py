@@ -52,9 +52,9 @@ def test_member_of_which_a_process_hangs_is_requeued_and_ends_with_the_same_weig
 
 
 def test_time_limit_is_a_pause(cluster: Cluster, data: Path, tmp_path: Path) -> None:
-    profile = write_profile(tmp_path, rest="mem_gb = 1.5\ntimeout_min = 1").with_name("short.toml")
-    text = write_profile(tmp_path, rest="mem_gb = 1.5\ntimeout_min = 1").read_text()
-    profile.write_text(text.replace("signal_lead_s = 60", "signal_lead_s = 10"))
+    # Slurm signals up to 30 s before the lead: within a limit of one minute a slow start would leave no step before it.
+    profile = write_profile(tmp_path, rest="mem_gb = 1.5\ntimeout_min = 2")
+    profile.write_text(profile.read_text().replace("signal_lead_s = 60", "signal_lead_s = 10"))
     sweep = write_sweep(cluster, tmp_path, "long", data=data, rest=ONE, steps=1_000_000, profile=profile)
     sweep.submit()
     sweep.wait(lambda: len(sweep.events("started")) == 2)
