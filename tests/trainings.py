@@ -20,7 +20,7 @@ VQVAE: Settings = nest(
         "model.hidden": 8, "model.residual_layers": 1, "model.residual_hidden": 8,
         "model.codebook_size": 32, "model.code_dim": 8,
         # A short memory, so that codes fall out of use and are revived within a few steps.
-        "model.quantizer.decay": 0.8, "model.quantizer.init_after": 3,
+        "model.quantizer.decay": 0.8, "model.quantizer.init_after": 3, "model.quantizer.rate": 0.1,
         "data.crop": 32, "data.augment": "flip",
         "loss.ssim": 0.1,
         "optim.lr": 2e-3, "optim.milestones": [0.6], "optim.warmup": 4,

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from vqvae_dist.config_base import MAX_CHANNELS, MAX_CODES, below_one, check, config, each_described, not_negative
+from vqvae_dist.config_base import (
+    MAX_CHANNELS,
+    MAX_CODES,
+    below_one,
+    check,
+    config,
+    each_described,
+    not_negative,
+    younger,
+)
 
 SHOWN = 4
 """Widths of a code that an error offers."""
@@ -50,7 +59,7 @@ def levels_of(K: int, D: int) -> int | None:
     return levels if levels >= 2 and levels**D == K else None
 
 
-CODEBOOK = frozenset({"distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient"})
+CODEBOOK = frozenset({"distance", "decay", "commitment", "init", "init_after", "revive_below", "gradient", "rate"})
 """What the kinds with a codebook that moves use."""
 
 QUANTIZERS: dict[str, QuantizerKind] = {
@@ -109,11 +118,15 @@ class QuantizerConfig:
     gradient: Literal["straight_through", "rotation"] = "straight_through"
     """How the decoder's gradient passes the quantizer."""
 
+    rate: float = younger(default=0.0)
+    """What a bit of a code's length weighs when a code is chosen, in mean squared distances; 0 takes the nearest."""
+
     def __post_init__(self) -> None:
         below_one("model.quantizer.decay", self.decay)
         not_negative("model.quantizer.commitment", self.commitment)
         not_negative("model.quantizer.init_after", self.init_after)
         not_negative("model.quantizer.revive_below", self.revive_below)
+        not_negative("model.quantizer.rate", self.rate)
         check(
             not (self.init == "normal" and self.init_after),
             "model.quantizer.init_after",

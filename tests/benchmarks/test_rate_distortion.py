@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import io
 import json
@@ -54,6 +55,23 @@ def test_curves_are_compared_at_equal_downsampling() -> None:
     assert [line.split(" | ")[:3] for line in lines] == [["| 4", "lucidrains_decay.8", "-50 %"]]
 
 
+def test_a_point_measured_again_takes_the_place_of_the_earlier_one() -> None:
+    points = [{"K": 64, "downsample": 4}, {"K": 64, "downsample": 8}, {"quality": 20}]
+    again = {"K": 64, "downsample": 8, "bpp": 0.1}
+    assert rate_distortion.replaced(points, again) == [points[0], again, points[2]]
+    assert rate_distortion.replaced(points, {"quality": 30}) == [*points, {"quality": 30}]
+
+
+@pytest.mark.parametrize(("name", "layers"), [("ours", 6), ("lucidrains_decay.8", 6), ("monai_decay.5", None)])
+def test_our_networks_at_downsample_8_are_those_chosen_there_unless_set(name: str, layers: int | None) -> None:
+    options = argparse.Namespace(data=Path("brain.h5"), steps=10, set=[])
+    settings = rate_distortion.point_settings(options, name, 64, 8)
+    assert settings.get("model.residual_layers") == layers
+    assert "model.residual_layers" not in rate_distortion.point_settings(options, name, 64, 4)
+    options.set = [("model.residual_layers", 2)]
+    assert rate_distortion.point_settings(options, name, 64, 8)["model.residual_layers"] == 2
+
+
 def test_quality_at_a_rate_lies_on_the_curve() -> None:
     assert quality_at(CURVE, 0.2) == pytest.approx(0.9)
     assert 0.9 < (quality_at(CURVE, 0.3) or 0) < 0.95
@@ -101,9 +119,13 @@ def test_series_are_measured_alike_and_kept(heads: Path, tmp_path: Path, capsys:
         assert 0 < p["bpp"] < 0.4
         assert 0 < p["prior_bpp"] < 0.4
         assert 0 < p["ssim_foreground"] < 1
-    rate_distortion.main([*map(str, words), "--series", "webp", *tiny])
+    rate_distortion.main([*map(str, words), "--series", "webp", *tiny])  # what is not asked for is kept
     rows = json.loads(output.read_text())["rows"]
     assert rows["ours"] == first["ours"]
+    rate_distortion.main([*map(str, words), "--series", "lucidrains_decay.8", *tiny, "--peer-sizes", "32"])
+    rows = json.loads(output.read_text())["rows"]
+    assert [p["K"] for p in rows["lucidrains_decay.8"]["points"]] == [16, 32]
+    assert rows["lucidrains_decay.8"]["points"][0] == first["lucidrains_decay.8"]["points"][0]
     assert len(rows["webp"]["points"]) == len(CODECS["webp"].qualities)
     assert (tmp_path / "pictures" / "rate_distortion.png").is_file()
     assert "| lucidrains_decay.8 |" in capsys.readouterr().out

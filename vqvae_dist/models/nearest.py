@@ -24,13 +24,18 @@ def rows_at_once(device: torch.device) -> int:
     return ROWS.get(device.type, ROWS["cpu"])
 
 
-def nearest(flat: Tensor, codebook: Tensor) -> Tensor:
-    """Index (N,) of the Euclidean nearest code for each of ``flat`` (N, D), a chunk at a time."""
+def nearest(flat: Tensor, codebook: Tensor, surcharge: Tensor | None = None) -> Tensor:
+    """Index (N,) of the Euclidean nearest code for each of ``flat`` (N, D), a chunk at a time.
+
+    ``surcharge`` (K,) is added to the squared distance to each code.
+    """
     with torch.autocast(flat.device.type, enabled=False), torch.no_grad():
         # |z - e|^2 = |z|^2 + |e|^2 - 2 z.e, around a common mean: it moves no distance and keeps the terms small.
         mean = codebook.mean(0)
         codes = (codebook - mean).to(flat.dtype)
         bias = -0.5 * codes.square().sum(1)
+        if surcharge is not None:
+            bias = bias - 0.5 * surcharge.to(flat.dtype)
         rows = max(1, CHUNK.get(flat.device.type, CHUNK["cpu"]) // len(codes))
         index = flat.new_empty(len(flat), dtype=torch.int64)
         for z, found in zip(flat.split(rows), index.split(rows), strict=True):

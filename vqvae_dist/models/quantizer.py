@@ -3,6 +3,9 @@
 ``Quantizer.forward`` returns codes and statistics; ``update`` applies initialisation, moving averages and revival
 once an optimizer step, from statistics summed over micro-batches and ranks. So accumulation, recomputation and
 skipped steps all leave the same codebook.
+
+With ``rate`` it is entropy-constrained (Chou, Lookabaugh, Gray 1989): of two codes that are about as near, the more
+frequent one is taken, which costs fewer bits.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from vqvae_dist.models.nearest import code_sums, nearest
 
 REVIVALS = 64
 """Most codes revived a step: what a rank offers as new places, and sends to the others."""
+
+UNSEEN = 0.01
+"""Positions a step that a code's length counts beside those that chose it, so that no code is out of reach."""
 
 SAMPLES = 32768
 """About as many encoder outputs of the global batch initialise the codebook."""
@@ -75,7 +81,7 @@ class QuantizerOutput(NamedTuple):
 
 
 class Quantizer(nn.Module):
-    """A codebook of K codes of width D and the search for the nearest.
+    """A codebook of K codes of width D and the search for the nearest, or with ``rate`` for the cheapest.
 
     Everything is computed in float32 (float64 if given), with autocast off: in half precision the expanded distance
     cancels, near codes tie, and sums over background overflow.
@@ -89,6 +95,7 @@ class Quantizer(nn.Module):
     sums: Tensor
     ready: Tensor
     revived: Tensor
+    distortion: Tensor
 
     def __init__(
         self,
@@ -101,9 +108,10 @@ class Quantizer(nn.Module):
         init: str = "kmeans",
         revive_below: float = 0.5,
         gradient: str = "straight_through",
+        rate: float = 0.0,
     ) -> None:
         super().__init__()
-        self.K, self.D, self.kind, self.distance = K, D, kind, distance
+        self.K, self.D, self.kind, self.distance, self.rate = K, D, kind, distance, rate
         self.decay, self.init, self.revive_below, self.gradient = decay, init, revive_below, gradient
         weight = torch.randn(K, D) / D**0.5
         if kind == "gradient":
@@ -115,6 +123,8 @@ class Quantizer(nn.Module):
         self.register_buffer("sums", weight.clone())
         self.register_buffer("ready", torch.tensor(float(init == "normal")))
         self.register_buffer("revived", torch.zeros(()))  # codes revived so far
+        if rate:
+            self.register_buffer("distortion", torch.zeros(()))  # mean squared distance to the code, averaged as counts
         self.is_ready = init == "normal"
         self.register_load_state_dict_post_hook(lambda module, _: module.read_ready())  # type: ignore[no-untyped-call]  # torch has no types here
 
@@ -131,6 +141,7 @@ class Quantizer(nn.Module):
             init=q.init,
             revive_below=q.revive_below,
             gradient=q.gradient,
+            rate=q.rate,
         )
 
     def read_ready(self) -> None:
@@ -151,7 +162,7 @@ class Quantizer(nn.Module):
                 flat = F.normalize(flat, dim=1)
             if not self.is_ready:
                 return self._pass_through(z, flat, keys, samples)
-            index = nearest(flat.detach(), self.weight.detach())
+            index = nearest(flat.detach(), self.weight.detach(), self.surcharge())
             quantized, errors = GRADIENTS[self.gradient](flat, self.weight.detach(), index)
             commitment = errors.mean() / D
             codebook = commitment.new_zeros(())
@@ -160,6 +171,13 @@ class Quantizer(nn.Module):
             z_q = quantized.reshape(B, h, w, D).permute(0, 3, 1, 2)
             statistics = None if keys is None else self._statistics(flat.detach(), index, errors.detach(), keys)
             return QuantizerOutput(z_q, index.reshape(B, h, w), commitment, codebook, statistics, None)
+
+    def surcharge(self) -> Tensor | None:
+        """What each code's length in bits adds to its squared distance, (K,); None without ``rate``."""
+        if not self.rate:
+            return None
+        counts = self.counts + UNSEEN
+        return self.rate * self.distortion * (counts.sum() / counts).log2()
 
     def _pass_through(self, z: Tensor, flat: Tensor, keys: Tensor | None, samples: int) -> QuantizerOutput:
         B, D, h, w = z.shape
@@ -203,6 +221,9 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def update(self, statistics: CodeStatistics) -> None:
         """Move the codebook by the statistics of one global batch, and revive codes that are not used."""
+        if self.rate:
+            mean_error = (statistics.error / statistics.counts.sum()).to(self.distortion.dtype)
+            self.distortion.lerp_(mean_error, 1.0 - self.decay)
         self.counts.lerp_(statistics.counts.to(self.counts.dtype), 1.0 - self.decay)
         self.sums.lerp_(statistics.sums.to(self.sums.dtype), 1.0 - self.decay)
         if self.kind == "ema":

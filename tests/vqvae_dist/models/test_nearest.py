@@ -35,6 +35,16 @@ def test_nearest_in_chunks_is_nearest_at_once(monkeypatch: pytest.MonkeyPatch, m
     assert torch.equal(nearest(flat, codebook), whole)
 
 
+@pytest.mark.parametrize("offset", [0.0, 8.0])
+def test_a_surcharge_is_added_to_the_squared_distance(offset: float) -> None:
+    torch.manual_seed(0)
+    flat, codebook, surcharge = torch.randn(4000, 4) + offset, torch.randn(16, 4) + offset, 2 * torch.rand(16)
+    cost = (flat.double()[:, None] - codebook.double()).square().sum(2) + surcharge.double()
+    found = nearest(flat, codebook, surcharge)
+    torch.testing.assert_close(cost.gather(1, found[:, None])[:, 0], cost.amin(1), rtol=0, atol=1e-4)
+    assert (found != nearest(flat, codebook)).float().mean() > 0.1
+
+
 def test_first_highest_is_argmax_whatever_the_numbers_and_whichever_place() -> None:
     scores = torch.randn(4096, 4096, generator=torch.Generator().manual_seed(0)).mul_(1e3).round_()  # many are equal
     scores[:100] = torch.tensor([-torch.inf, torch.inf, 0.0, -0.0])[torch.randint(4, (100, 4096))]

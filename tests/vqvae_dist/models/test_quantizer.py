@@ -67,6 +67,27 @@ def test_forward_changes_nothing(kind: str, init: str) -> None:
     assert torch.equal(first.z_q, second.z_q)
 
 
+def test_of_two_codes_that_are_as_near_the_more_frequent_one_is_taken() -> None:
+    quantizer = make(K=2, D=4, rate=0.5)
+    quantizer.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]]))
+    quantizer.counts.copy_(torch.tensor([1.0, 127.0]))
+    quantizer.distortion.fill_(1.0)
+    middle, near = torch.zeros(1, 4, 1, 1), torch.tensor([0.9, 0, 0, 0])[None, :, None, None]
+    assert quantizer(middle).codes.item() == 1
+    assert quantizer(near).codes.item() == 0
+    quantizer.distortion.fill_(4.0)  # 7 bits, half of 4 each, are more than the 3.6 between the squared distances
+    assert quantizer(near).codes.item() == 1
+
+
+def test_a_code_that_nothing_chose_yet_can_be_reached() -> None:
+    quantizer = make(K=2, D=4, rate=0.1)
+    quantizer.counts.copy_(torch.tensor([0.0, 1e6]))
+    quantizer.distortion.fill_(1.0)
+    surcharge = quantizer.surcharge()
+    assert surcharge is not None
+    torch.testing.assert_close(surcharge[0].item(), 2.66, rtol=0, atol=0.01)  # log2(10^8) = 26.6 bits
+
+
 def test_before_initialisation_outputs_pass_and_are_sampled_by_key() -> None:
     quantizer, z = make(init="kmeans"), outputs(B=4)
     output = quantizer(z, keys_of(4), 7)
@@ -86,6 +107,21 @@ def test_before_initialisation_a_gradient_codebook_gets_a_gradient_of_zero() -> 
     output.codebook.backward()
     assert quantizer.weight.grad is not None
     assert not quantizer.weight.grad.any()
+
+
+def test_a_rate_weighs_the_same_after_loading() -> None:
+    one, other = make(rate=1.0, decay=0.5), make(rate=1.0, decay=0.5)
+    for seed in range(3):
+        one.update(statistics_of(one, outputs(seed=seed)))
+    plain = make()
+    plain.load_state_dict(one.state_dict(), strict=False)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other(outputs()).codes, one(outputs()).codes)
+    assert not torch.equal(plain(outputs()).codes, one(outputs()).codes)
+
+
+def test_without_a_rate_there_is_nothing_more_to_store() -> None:
+    assert make().state_dict().keys() == make(rate=1.0).state_dict().keys() - {"distortion"}
 
 
 def test_initialised_codebook_is_ready_after_loading() -> None:

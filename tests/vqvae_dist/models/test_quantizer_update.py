@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +31,39 @@ def test_update_is_the_moving_average_of_counts_and_sums() -> None:
         torch.testing.assert_close(quantizer.counts.double(), counts, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(quantizer.sums.double(), sums, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(quantizer.weight.double(), weight, rtol=1e-4, atol=1e-5)
+
+
+def test_distortion_is_the_moving_average_of_the_squared_distance() -> None:
+    quantizer, wanted = make(decay=0.9, rate=0.1), 0.0
+    for seed in range(3):
+        z = outputs(seed=seed)
+        output = quantizer(z, keys_of(2))
+        wanted = 0.9 * wanted + 0.1 * (z - output.z_q).square().sum(1).mean().item()
+        quantizer.update(output.statistics)
+        assert quantizer.distortion.item() == pytest.approx(wanted)
+
+
+def test_a_rate_gives_fewer_bits_and_a_smaller_error_than_fewer_codes() -> None:
+    bits, error = {}, {}
+    for K, rate in ((48, 0.0), (64, 1.0)):
+        quantizer = make(K=K, D=2, init="kmeans", decay=0.8, rate=rate)
+        quantizer.initialise(two_gaussians(0)[0, :, 0].T)
+        for seed in range(60):
+            quantizer.update(statistics_of(quantizer, two_gaussians(seed)))
+        z = two_gaussians(100)
+        output = quantizer(z)
+        share = torch.bincount(output.codes.flatten(), minlength=K) / output.codes.numel()
+        bits[rate] = -torch.special.xlogy(share, share).sum().item() / math.log(2)
+        error[rate] = (output.z_q - z).square().mean().item()
+    assert bits[1.0] < bits[0.0] - 0.1  # 2.86 and 2.99
+    assert error[1.0] < 0.95 * error[0.0]
+
+
+def two_gaussians(seed: int) -> Tensor:
+    """60 % background within 0.03, the rest within 1: (1, 2, 1, 4000)."""
+    z = torch.randn(4000, 2, generator=torch.Generator().manual_seed(seed))
+    z[:2400] *= 0.03
+    return z.T[None, :, None, :]
 
 
 def test_update_agrees_with_vector_quantize_pytorch() -> None:
