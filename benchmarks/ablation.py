@@ -54,6 +54,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "codes_from_noise": {"model.quantizer.init": "normal", "model.quantizer.init_after": 0},
     "no_revival": {"model.quantizer.revive_below": 0.0},
     "code_decay_0.95": {"model.quantizer.decay": 0.95},
+    "code_decay_0.99": {"model.quantizer.decay": 0.99},
+    "nearest_code": {"model.quantizer.rate": 0.0},
+    "rate_0.3": {"model.quantizer.rate": 0.3},
     "rotation": {"model.quantizer.gradient": "rotation"},
     "cosine": {"model.quantizer.distance": "cosine"},
     "gradient_codebook": {"model.quantizer.kind": "gradient"},
@@ -61,7 +64,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 """Rows of the table: named changes of the preset's settings."""
 
-FIGURES = ("ssim_foreground", "ssim", "psnr", "usage", "perplexity_foreground", "black_error")
+FIGURES = ("ssim_foreground", "ssim", "psnr", "usage", "perplexity_foreground", "black_error", "context_bpp")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -86,7 +89,8 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
         run = options.runs / f"{name}_seed{seed}"
         settings = {**base_settings(options), "seed": seed, **CHANGES[name]}
         summary = train("train-vqvae", run, settings, preset=options.preset)
-        validated.append(at_step(run, summary["best"]["step"]))
+        rate = evaluate(run, options.data, "validate")["rate"]
+        validated.append({**at_step(run, summary["best"]["step"]), "context_bpp": rate["context_bpp"]})
         seconds.append(summary["seconds"])
         if options.test:
             tested.append(evaluate(run, options.data, "test"))
@@ -120,12 +124,12 @@ def paired(row: dict[str, Any], preset: dict[str, Any]) -> MeanSd:
 
 def table(rows: dict[str, Any]) -> str:
     """Means ± standard deviations over seeds."""
-    figures = ("ssim_foreground", "ssim", "psnr", "usage")
+    figures = ("ssim_foreground", "ssim", "psnr", "usage", "context_bpp")
     head = ["change", *(f"validate {name}" for name in figures), "gain (paired)", "test ssim_foreground", "test ssim"]
     lines = []
     for name, row in rows.items():
         test = [row["test"][figure] for figure in figures[:2]] if row["test"] else [None, None]
-        lines.append([name, *(row["validate"][figure] for figure in figures), row["gain"], *test])
+        lines.append([name, *(row["validate"].get(figure) for figure in figures), row["gain"], *test])
     return markdown(head, lines)
 
 
