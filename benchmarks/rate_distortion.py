@@ -232,12 +232,14 @@ def draw(rows: dict[str, Any], target: Path) -> None:
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="bit/pixel (context model, or payload)", ylabel="foreground SSIM", xscale="log")
-    for name, row in rows.items():
+    for number, (name, row) in enumerate(rows.items()):
         for factor in sorted({p.get("downsample", 0) for p in row["points"]}):
             line = sorted(curve([p for p in row["points"] if p.get("downsample", 0) == factor], "ssim_foreground"))
             label = f"{name}, downsample {factor}" if factor else name
-            axes.plot(*zip(*line, strict=True), marker="o", markersize=3, label=label)
+            dash = "--" if factor == 8 else "-"
+            axes.plot(*zip(*line, strict=True), dash, color=f"C{number}", marker="o", markersize=3, label=label)
     axes.set_xlim(left=0.01)  # a series that collapsed costs nothing
+    axes.set_ylim(bottom=0.6)  # and is worth nothing
     save_figure(figure, target)
 
 
