@@ -38,6 +38,7 @@ def test_rows_are_added_without_repeating_what_exists(
     values = [row["validate"]["ssim_foreground"]["values"] for row in (changed, preset)]
     assert changed["gain"]["values"] == pytest.approx([a - b for a, b in zip(*values, strict=True)])
     assert len(set(values[0])) == 2, "seeds differ"
+    assert all(0 < rate < 1 for rate in preset["validate"]["context_bpp"]["values"])
     assert 0 < changed["test"]["worst"] <= changed["test"]["ssim_foreground"]["mean"]
     printed = capsys.readouterr().out
     assert "| no_decay |" in printed
